@@ -1,0 +1,1 @@
+//! Translation of a domain's snapshot into Envoy resources.

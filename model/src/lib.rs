@@ -1,0 +1,1 @@
+//! Domain routes, services and endpoints as parsed, validated types.

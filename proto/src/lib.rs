@@ -1,0 +1,1 @@
+//! Wire messages of the handshake and the BFIA transport.

@@ -1,0 +1,1 @@
+//! networkmesh: the network mesh of a privacy-computing domain.

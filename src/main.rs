@@ -1,0 +1,3 @@
+//! The `networkmesh` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! An Envoy xDS server: aggregated discovery, delta and state-of-the-world.
