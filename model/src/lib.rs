@@ -1,1 +1,38 @@
-//! Domain routes, services and endpoints as parsed, validated types.
+//! The resources of a domain as types that cannot hold nonsense.
+//!
+//! ```text
+//! manifest text ─► Object (api) ─► parsed Route, Service … or errors with field paths ─► Index ─► Arc<Snapshot>
+//!                                                                                           └──► StatusUpdates
+//! ```
+//!
+//! Sources (a directory, a Kubernetes API server) feed [`Event`]s into the [`Index`]; everything that serves the
+//! domain (Envoy translation, DNS, token negotiation) reads the [`Snapshot`] that the index publishes. Nothing in
+//! this crate opens a socket, reads a clock or knows Envoy.
+
+pub mod api;
+mod cluster_route;
+mod error;
+mod index;
+mod manifest;
+mod names;
+mod object;
+mod route;
+mod service;
+mod snapshot;
+mod status;
+mod token;
+
+pub use cluster_route::expand as expand_cluster_route;
+pub use error::{FieldError, FieldErrors, Problem};
+pub use index::{Event, Index};
+pub use manifest::{Document, ManifestError, read_manifests};
+pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
+pub use object::{Kind, Object, ObjectRef};
+pub use route::{
+    AuthenticationKind, Direction, Endpoint, EndpointPort, InboundAuth, InboundRoute, OutboundAuth,
+    OutboundRoute, PortProtocol, TokenSettings, Trust,
+};
+pub use service::{Access, PortScope, Protocol, Service};
+pub use snapshot::Snapshot;
+pub use status::{StatusChange, StatusUpdate};
+pub use token::{TOKEN_BYTES, Token, TokenValue};

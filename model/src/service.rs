@@ -1,0 +1,177 @@
+//! `Service`s of this domain with their ready endpoints, parsed.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt as _;
+
+use crate::error::{FieldErrors, Problem};
+use crate::{DomainId, ServiceName};
+
+/// A service of this domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// From where it may be called.
+    pub scope: PortScope,
+    /// Which other domains may call it, where `scope` lets them.
+    pub access: Access,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// True if clients of this domain are to go through the gateway too.
+    pub through_gateway: bool,
+    /// The ready addresses, sorted.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// From where a service may be called (label `kuscia.secretflow/port-scope`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortScope {
+    /// By this and other domains: the default.
+    Cluster,
+    /// By this domain only.
+    Domain,
+    /// By nobody through the gateway.
+    Local,
+}
+
+/// Which other domains may call a service (annotation `kuscia.secretflow/access-domain`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Every domain with a route to this one.
+    Anyone,
+    /// These only.
+    Only(BTreeSet<DomainId>),
+}
+
+/// What a service speaks (annotation `kuscia.secretflow/protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or HTTP/2 where the client speaks it: the default.
+    Http,
+    /// gRPC: always HTTP/2.
+    Grpc,
+}
+
+const PORT_SCOPE: &str = "kuscia.secretflow/port-scope";
+const LOAD_BALANCER: &str = "kuscia.secretflow/loadbalancer";
+const ACCESS_DOMAIN: &str = "kuscia.secretflow/access-domain";
+const PROTOCOL: &str = "kuscia.secretflow/protocol";
+
+/// The label by which an `EndpointSlice` names its service.
+pub(crate) const SLICE_SERVICE: &str = "kubernetes.io/service-name";
+
+/// Parses a service; `endpoints` and `slices` are those of the same name.
+pub(crate) fn parse<'a>(
+    service: &core::Service,
+    endpoints: Option<&core::Endpoints>,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+) -> Result<Service, FieldErrors> {
+    let mut errors = FieldErrors::default();
+    let name = errors.check("metadata.name", service.name_any().parse::<ServiceName>());
+    let labels = service.labels();
+    let annotations = service.annotations();
+    let scope = parse_scope(labels.get(PORT_SCOPE).map(String::as_str));
+    let scope = errors.check(&format!("metadata.labels[{PORT_SCOPE}]"), scope);
+    let access = parse_access(annotations.get(ACCESS_DOMAIN).map(String::as_str));
+    let access = errors.check(&format!("metadata.annotations[{ACCESS_DOMAIN}]"), access);
+    let protocol = parse_protocol(annotations.get(PROTOCOL).map(String::as_str));
+    let protocol = errors.check(&format!("metadata.annotations[{PROTOCOL}]"), protocol);
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        let problem =
+            Problem::new("ExternalName is not supported", "give the service a selector or Endpoints");
+        errors.add("spec.type", problem);
+    }
+    let port = spec.and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
+    if port.is_none() {
+        errors.add("spec.ports", Problem::new("is empty", "add the port that the service listens on"));
+    }
+    match (name, scope, access, protocol, port) {
+        (Some(name), Some(scope), Some(access), Some(protocol), Some(port)) if errors.is_empty() => {
+            Ok(Service {
+                name,
+                scope,
+                access,
+                protocol,
+                through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
+                endpoints: ready_addresses(port.name.as_deref(), endpoints, slices),
+            })
+        }
+        _ => Err(errors),
+    }
+}
+
+fn parse_scope(label: Option<&str>) -> Result<PortScope, Problem> {
+    match label {
+        None | Some("" | "Cluster") => Ok(PortScope::Cluster),
+        Some("Domain") => Ok(PortScope::Domain),
+        Some("Local") => Ok(PortScope::Local),
+        Some(other) => {
+            Err(Problem::new(format!("{other:?} is unknown"), "use \"Cluster\", \"Domain\" or \"Local\""))
+        }
+    }
+}
+
+fn parse_access(annotation: Option<&str>) -> Result<Access, Problem> {
+    let Some(list) = annotation.filter(|list| !list.trim().is_empty()) else { return Ok(Access::Anyone) };
+    let domains: Result<BTreeSet<DomainId>, _> =
+        list.split(',').map(|domain| domain.trim().parse()).collect();
+    Ok(Access::Only(domains?))
+}
+
+fn parse_protocol(annotation: Option<&str>) -> Result<Protocol, Problem> {
+    match annotation {
+        None | Some("" | "HTTP") => Ok(Protocol::Http),
+        Some("GRPC") => Ok(Protocol::Grpc),
+        Some(other) => Err(Problem::new(format!("{other:?} is not supported"), "use \"HTTP\" or \"GRPC\"")),
+    }
+}
+
+/// The ready addresses of the service's port, which the endpoint objects name as the service does.
+fn ready_addresses<'a>(
+    port_name: Option<&str>,
+    endpoints: Option<&core::Endpoints>,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+) -> Vec<SocketAddr> {
+    let mut addresses = BTreeSet::new();
+    for subset in endpoints.and_then(|endpoints| endpoints.subsets.as_ref()).into_iter().flatten() {
+        let ports = subset.ports.iter().flatten().map(|port| (port.name.as_deref(), Some(port.port)));
+        let Some(port) = matching_port(port_name, ports) else { continue };
+        let ips = subset.addresses.iter().flatten().map(|address| address.ip.as_str());
+        addresses.extend(ips.filter_map(|ip| socket_address(ip, port)));
+    }
+    for slice in slices {
+        let ports = slice.ports.iter().flatten().map(|port| (port.name.as_deref(), port.port));
+        let Some(port) = matching_port(port_name, ports) else { continue };
+        let is_ready = |conditions: Option<bool>| conditions.unwrap_or(true);
+        let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
+            is_ready(endpoint.conditions.as_ref().and_then(|conditions| conditions.ready))
+        });
+        let ips = ready.flat_map(|endpoint| &endpoint.addresses);
+        addresses.extend(ips.filter_map(|ip| socket_address(ip, port)));
+    }
+    addresses.into_iter().collect()
+}
+
+/// The port of that name; an unnamed port also matches the only one there is.
+fn matching_port<'a>(
+    wanted: Option<&str>,
+    ports: impl Iterator<Item = (Option<&'a str>, Option<i32>)>,
+) -> Option<u16> {
+    let wanted = wanted.unwrap_or_default();
+    let ports: Vec<(Option<&str>, Option<i32>)> = ports.collect();
+    let port = match ports.as_slice() {
+        [(_, only)] if wanted.is_empty() => *only,
+        _ => ports.iter().find(|(name, _)| name.unwrap_or_default() == wanted)?.1,
+    };
+    u16::try_from(port?).ok().filter(|port| *port != 0)
+}
+
+/// `None` for addresses of type FQDN, which are not addresses.
+fn socket_address(ip: &str, port: u16) -> Option<SocketAddr> {
+    Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, port))
+}
