@@ -184,7 +184,9 @@ mod tests {
         let watching = async {
             tokio::time::sleep(DAY).await;
             clock.days_off.store(-1000, Ordering::SeqCst);
+            let set = Instant::now();
             states.changed().await.unwrap();
+            assert!(set.elapsed() <= CLOCK_CHECK);
             assert!(states.borrow().leaf.not_before < clock.now());
             drop(states);
         };
