@@ -1,1 +1,4 @@
 //! networkmesh: the network mesh of a privacy-computing domain.
+
+pub mod harness;
+pub mod http;

@@ -252,7 +252,8 @@ mod tests {
         assert_eq!((request.kind, request.token_config), (HandshakeKind::Uid, None));
 
         let response: HandshakeResponse =
-            serde_json::from_value(json!({"status": {"code": 0, "details": []}, "token": null})).expect("decodes");
+            serde_json::from_value(json!({"status": {"code": 0, "details": []}, "token": null}))
+                .expect("decodes");
         assert_eq!(response, HandshakeResponse { status: Some(Status::default()), token: None });
     }
 
