@@ -1,1 +1,72 @@
 //! An Envoy xDS server: aggregated discovery, delta and state-of-the-world.
+//!
+//! The server knows resources as names with encoded messages. Whoever uses it puts these into a [`Cache`]; the
+//! server brings every connected client to that state, whatever the client has missed, and [`Clients`] tells how
+//! far each of them is.
+//!
+//! ```text
+//!  messages ──► Cache ── watch: newest State ──► session ◄── requests ──┐
+//!               content hash = version;          one per stream         gRPC ◄──► Envoy
+//!               same content, no news            no I/O, no clock       │
+//!                                                   │  └── responses ───┘
+//!                                                   ▼
+//!                                                Clients: who is connected, sent, ACKed, NACKed
+//! ```
+//!
+//! - **A change costs what it changes.** A [`State`] shares all it has in common with the state before, and knows
+//!   what changed in the last generations. A session looks at those names and sends those resources. If changes
+//!   come faster than a client answers, they coalesce: at most one response of each type is on its way to a
+//!   client, and the next one carries the newest content.
+//! - **A bad resource hurts only itself.** What a client rejects (NACK) is found, held back until its content
+//!   changes, and shown with the client's words in [`Clients::snapshot`]. The client keeps the version it accepted
+//!   last, and all other resources go on.
+//! - **Make before break.** Clusters, endpoints, secrets and extension configs are sent and answered before the
+//!   listeners and routes that came with them. What goes is removed in the reverse order, after all that comes.
+//! - **A lost connection loses nothing.** A delta client that comes back says what it holds and is sent only the
+//!   difference; before the first state is set, no client is told anything.
+//! - **No client can do harm.** Sizes, names and streams are bounded by [`Limits`], responses are made as a client
+//!   takes them, and requests that make no sense are ignored or end that client's stream.
+//!
+//! # Example
+//!
+//! ```
+//! use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+//! use networkmesh_xds::{Cache, Clients, ListenAddress, ResourceType, Version, bind};
+//! use prost::Message;
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = Cluster { name: "echo".to_owned(), ..Cluster::default() };
+//! let cache = Cache::new();
+//! cache.replace([(ResourceType::Cluster, cluster.name.clone(), cluster.encode_to_vec().into())]);
+//!
+//! let address: ListenAddress = "127.0.0.1:0".parse()?;
+//! let bound = bind(&address)?;
+//! let clients = Clients::new();
+//! let shutdown = CancellationToken::new();
+//! let server = tokio::spawn(bound.serve(cache, clients.clone(), shutdown.clone()));
+//!
+//! // Nobody is connected, so nobody holds the cluster.
+//! let version = Version::of(&cluster.encode_to_vec());
+//! assert!(!clients.is_acknowledged(ResourceType::Cluster, "echo", version));
+//!
+//! shutdown.cancel();
+//! server.await??;
+//! # Ok(())
+//! # }
+//! ```
+
+mod cache;
+mod listen;
+mod resource;
+mod server;
+mod session;
+mod status;
+
+pub use cache::{Cache, Change, State};
+pub use listen::{BindError, InvalidListenAddress, ListenAddress};
+pub use resource::{InvalidVersion, Resource, ResourceType, Version};
+pub use server::{Bound, ServeError, bind};
+pub use session::{Limits, Nack, Protocol};
+pub use status::{ClientStatus, Clients, ResourceStatus, TypeStatus};

@@ -1,0 +1,210 @@
+//! What an xDS server serves: named, versioned, encoded messages of a few types.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// The types of resource this server serves.
+///
+/// Their order is make-before-break: what comes first is needed by what comes later. Additions are sent in
+/// this order, removals in the reverse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum ResourceType {
+    /// `envoy.config.cluster.v3.Cluster`, served by CDS.
+    Cluster,
+    /// `envoy.config.endpoint.v3.ClusterLoadAssignment`, served by EDS.
+    ClusterLoadAssignment,
+    /// `envoy.extensions.transport_sockets.tls.v3.Secret`, served by SDS.
+    Secret,
+    /// `envoy.config.core.v3.TypedExtensionConfig`, served by ECDS.
+    TypedExtensionConfig,
+    /// `envoy.config.listener.v3.Listener`, served by LDS.
+    Listener,
+    /// `envoy.config.route.v3.RouteConfiguration`, served by RDS.
+    RouteConfiguration,
+    /// `envoy.config.route.v3.VirtualHost`, served by VHDS.
+    VirtualHost,
+}
+
+impl ResourceType {
+    /// Every type, in make-before-break order.
+    pub const ALL: [Self; 7] = [
+        Self::Cluster,
+        Self::ClusterLoadAssignment,
+        Self::Secret,
+        Self::TypedExtensionConfig,
+        Self::Listener,
+        Self::RouteConfiguration,
+        Self::VirtualHost,
+    ];
+
+    /// The URL that names this type in requests, responses and `google.protobuf.Any`.
+    pub const fn type_url(self) -> &'static str {
+        match self {
+            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::ClusterLoadAssignment => {
+                "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+            }
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::TypedExtensionConfig => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
+        }
+    }
+
+    /// The type that a URL names, or `None` if this server does not serve it.
+    pub fn from_type_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ty| ty.type_url() == url)
+    }
+
+    /// Whether the xDS protocol treats this type as one whole: a request without names asks for all resources,
+    /// and a state-of-the-world response lists all of them, so that absence means removal.
+    pub(crate) const fn is_listed_whole(self) -> bool {
+        matches!(self, Self::Cluster | Self::Listener)
+    }
+
+    /// Whether resources of this type send traffic to what the other types describe.
+    ///
+    /// Envoy acknowledges clusters only once they are warm, which takes their endpoints, secrets and extension
+    /// configs. So those may not wait for the clusters' acknowledgement; listeners and routes must.
+    pub(crate) const fn directs_traffic(self) -> bool {
+        matches!(self, Self::Listener | Self::RouteConfiguration | Self::VirtualHost)
+    }
+}
+
+impl fmt::Display for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A hash of a resource's encoded content: the first 64 bits of its SHA-256, written as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version(u64);
+
+impl Version {
+    /// The version of a message encoded as `body`.
+    pub fn of(body: &[u8]) -> Self {
+        let digest = Sha256::digest(body);
+        Self(digest.iter().take(8).fold(0, |version, byte| version << 8 | u64::from(*byte)))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The text is not 16 hex digits, so no version of this server.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a version is 16 lower-case hex digits")]
+pub struct InvalidVersion;
+
+impl FromStr for Version {
+    type Err = InvalidVersion;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let version = u64::from_str_radix(text, 16).map(Self).map_err(|_| InvalidVersion)?;
+        if version.to_string() == text { Ok(version) } else { Err(InvalidVersion) }
+    }
+}
+
+/// One resource: its name, its encoded content, and the version that follows from the content.
+///
+/// Encoded and hashed once; clients and states share it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Resource {
+    name: Arc<str>,
+    version: Version,
+    body: Bytes,
+}
+
+impl Resource {
+    /// A resource whose message, encoded, is `body`.
+    pub fn new(name: impl Into<Arc<str>>, body: Bytes) -> Self {
+        Self { name: name.into(), version: Version::of(&body), body }
+    }
+
+    /// The name, unique within the type.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The version, a hash of the content.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The encoded message: what goes into the `value` of a `google.protobuf.Any`.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// Leaves the body out: it may hold keys and tokens.
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_urls_are_those_of_envoys_messages() {
+        use envoy_types::pb::envoy::{
+            config::{
+                cluster::v3::Cluster,
+                core::v3::TypedExtensionConfig,
+                endpoint::v3::ClusterLoadAssignment,
+                listener::v3::Listener,
+                route::v3::{RouteConfiguration, VirtualHost},
+            },
+            extensions::transport_sockets::tls::v3::Secret,
+        };
+        use prost::Name;
+
+        let urls = [
+            Cluster::type_url(),
+            ClusterLoadAssignment::type_url(),
+            Secret::type_url(),
+            TypedExtensionConfig::type_url(),
+            Listener::type_url(),
+            RouteConfiguration::type_url(),
+            VirtualHost::type_url(),
+        ];
+        assert_eq!(urls.each_ref().map(String::as_str), ResourceType::ALL.map(ResourceType::type_url));
+        for ty in ResourceType::ALL {
+            assert_eq!(ResourceType::from_type_url(ty.type_url()), Some(ty));
+        }
+        assert_eq!(ResourceType::from_type_url("type.googleapis.com/envoy.config.Nonsense"), None);
+    }
+
+    #[test]
+    fn a_version_is_the_head_of_the_sha256_and_reads_back() {
+        let version = Version::of(b"abc");
+        assert_eq!(version.to_string(), "ba7816bf8f01cfea");
+        assert_eq!("ba7816bf8f01cfea".parse(), Ok(version));
+        for text in ["", "BA7816BF8F01CFEA", "+a7816bf8f01cfea", "ba7816bf8f01cfea0", "v1"] {
+            assert_eq!(text.parse::<Version>(), Err(InvalidVersion), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_output_keeps_the_body_to_itself() {
+        let resource = Resource::new("key", Bytes::from_static(b"hunter2"));
+        assert_eq!(format!("{resource:?}"), format!("key@{}", Version::of(b"hunter2")));
+    }
+}

@@ -1,0 +1,295 @@
+//! One client's stream, without the stream: requests and states go in, responses come out.
+//!
+//! ```text
+//!            Request ──► parse, find type ──► answer: ACK │ NACK   ┐
+//!                                             interest: names, "*" ├─► per type: what the client holds,
+//!            State ────► names that changed ───────────────────────┘   what it has still to be sent
+//!                                                                               │
+//!            Response ◄── make-before-break: which type may send now ◄──────────┘
+//! ```
+//!
+//! Delta and state-of-the-world differ in how a request states its interest and in how a response is written
+//! down ([`wire`]); all else is the same. For every type a [`Subscription`] keeps what the client has acknowledged
+//! of each name, and compares it with the newest state whenever either changes. So there is no queue of updates:
+//! while a response is unanswered, changes only mark names, and the next response carries the newest content.
+//!
+//! - A type has at most one response outstanding. A version counts as held once its response is acknowledged.
+//! - Additions go in the order of [`ResourceType::ALL`], and listeners and routes wait until clusters, endpoints,
+//!   secrets and extension configs have been answered. Removals go in reverse order once all additions have been
+//!   answered. The wait for clusters is bounded by [`Limits::patience`], as Envoy acknowledges them only when warm.
+//! - A client that rejects a response has one bad resource or several ([`nack`]). Those its message names for
+//!   certain are held back; otherwise parts of the response are sent again, down to one resource, until the culprit
+//!   is alone. A rejected version is not sent again until the content changes; the client keeps what it accepted last.
+//! - An updated cluster in Envoy waits for its endpoints to be sent once more, so they are.
+
+mod nack;
+mod subscription;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use jiff::Timestamp;
+use prost::Message;
+use tracing::debug;
+
+use crate::{
+    cache::State,
+    resource::{Resource, ResourceType, Version},
+    status::{ResourceStatus, TypeStatus},
+};
+pub use nack::Nack;
+pub(crate) use nack::Rejections;
+use subscription::{Batch, Outstanding, Subscription};
+pub use wire::Protocol;
+pub(crate) use wire::{Request, Response};
+
+/// Bounds on what clients may ask for and how long the server waits for them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request in bytes. Default 16 MiB: a reconnecting client lists all it holds.
+    pub request_bytes: usize,
+    /// The size in bytes after which a response is split where the protocol allows it. Default 4 MiB, the largest
+    /// message that gRPC clients accept unless told otherwise.
+    pub response_bytes: usize,
+    /// How many names a request may mention. Default 200,000.
+    pub names_per_request: usize,
+    /// How many names of one type a stream may subscribe to. Default 200,000.
+    pub names_per_type: usize,
+    /// How long a name may be, in bytes. Default 1,024.
+    pub name_bytes: usize,
+    /// How many streams may be open at once. Default 1,024.
+    pub streams: usize,
+    /// How long listeners, routes and removals wait for the answer to what they depend on. Default 15 seconds.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 16 << 20,
+            response_bytes: 4 << 20,
+            names_per_request: 200_000,
+            names_per_type: 200_000,
+            name_bytes: 1024,
+            streams: 1024,
+            patience: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A client asked for more than [`Limits`] allow.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    #[error("the request mentions more than {0} names")]
+    RequestNames(usize),
+    #[error("the stream subscribes to more than {0} names of a type")]
+    TypeNames(usize),
+    #[error("a name is longer than {0} bytes")]
+    NameBytes(usize),
+}
+
+/// The state machine of one stream. It neither reads clocks nor does I/O.
+#[derive(Debug)]
+pub(crate) struct Session {
+    protocol: Protocol,
+    limits: Limits,
+    state: Arc<State>,
+    subscriptions: [Subscription; ResourceType::ALL.len()],
+    rejections: Rejections,
+    nonces: u64,
+}
+
+impl Session {
+    /// A session with a client that has rejected these versions in earlier streams.
+    pub(crate) fn new(protocol: Protocol, limits: Limits, rejections: Rejections) -> Self {
+        let subscription = |ty| Subscription::new(ty, protocol, rejections.clone());
+        Self {
+            protocol,
+            limits,
+            state: Arc::default(),
+            subscriptions: ResourceType::ALL.map(subscription),
+            rejections,
+            nonces: 0,
+        }
+    }
+
+    /// Takes a request that arrived at this time.
+    ///
+    /// Requests for unknown types and answers to anything but the outstanding response are ignored.
+    pub(crate) fn request(&mut self, request: Request, at: Timestamp) -> Result<(), Violation> {
+        let Some(ty) = ResourceType::from_type_url(&request.type_url) else {
+            debug!(type_url = request.type_url, "ignored a request for an unknown type");
+            return Ok(());
+        };
+        self.check_names(&request)?;
+        let subscription = &mut self.subscriptions[ty as usize];
+        let is_stale = subscription.last_nonce.as_ref().is_some_and(|nonce| *nonce != request.nonce);
+        if self.protocol == Protocol::StateOfTheWorld && is_stale {
+            // The client sends all its names again when it answers the response that crossed this request.
+            debug!(%ty, nonce = request.nonce, "ignored a request with a stale nonce");
+            return Ok(());
+        }
+        if !request.nonce.is_empty() {
+            subscription.answer(&self.state, &request.nonce, request.error.as_deref(), at);
+        }
+        if subscription.subscribe(&self.state, request.interest) > self.limits.names_per_type {
+            return Err(Violation::TypeNames(self.limits.names_per_type));
+        }
+        Ok(())
+    }
+
+    /// Takes a new state. What changed is compared name by name if that is known, else everything is.
+    pub(crate) fn update(&mut self, state: Arc<State>) {
+        let old = std::mem::replace(&mut self.state, state);
+        if let Some(changes) = self.state.changes_since(old.generation()) {
+            for (ty, name) in changes {
+                self.subscriptions[*ty as usize].review(&self.state, name);
+            }
+            return;
+        }
+        for subscription in &mut self.subscriptions {
+            subscription.review_all(&self.state);
+        }
+    }
+
+    /// The next response to send, if there is one at this time. Ask until there is none.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Response> {
+        if !self.state.is_loaded() {
+            return None;
+        }
+        let supplies_answered = !self.is_waiting(now);
+        let addition = ResourceType::ALL.into_iter().find(|ty| {
+            let subscription = &self.subscriptions[*ty as usize];
+            let may_send = supplies_answered || !ty.directs_traffic();
+            may_send && subscription.outstanding.is_none() && subscription.has_additions()
+        });
+        if let Some(ty) = addition {
+            let batch =
+                self.subscriptions[ty as usize].take_additions(&self.state, self.limits.response_bytes);
+            if ty == ResourceType::Cluster {
+                self.send_endpoints_of(&batch);
+            }
+            return Some(self.send(ty, batch, now));
+        }
+        let traffic_settled = ResourceType::ALL.into_iter().filter(|ty| ty.directs_traffic()).all(|ty| {
+            let subscription = &self.subscriptions[ty as usize];
+            subscription.outstanding.is_none() && !subscription.has_additions()
+        });
+        if !traffic_settled || !supplies_answered {
+            return None;
+        }
+        let ty = ResourceType::ALL.into_iter().rev().find(|ty| {
+            let subscription = &self.subscriptions[*ty as usize];
+            subscription.outstanding.is_none() && subscription.has_removals()
+        })?;
+        let batch = self.subscriptions[ty as usize].take_removals();
+        Some(self.send(ty, batch, now))
+    }
+
+    /// When [`Session::next`] may have a response without any input, because its patience ends.
+    pub(crate) fn wakeup(&self, now: Instant) -> Option<Instant> {
+        self.waits().filter(|end| *end > now).min()
+    }
+
+    /// Whether the client subscribes to this resource and, if so, which version it holds.
+    pub(crate) fn holds(&self, ty: ResourceType, name: &str) -> Option<Option<Version>> {
+        let subscription = &self.subscriptions[ty as usize];
+        subscription.wants(name).then(|| subscription.held_version(name))
+    }
+
+    /// What the client asks for, has been sent and has answered, for each type it subscribes to.
+    pub(crate) fn status(&self) -> BTreeMap<ResourceType, TypeStatus> {
+        let mut types = BTreeMap::new();
+        for ty in ResourceType::ALL {
+            let subscription = &self.subscriptions[ty as usize];
+            let subscribed = subscription.subscribed(&self.state);
+            let mut resources: BTreeMap<String, ResourceStatus> = BTreeMap::new();
+            for (name, held) in subscription.held() {
+                let version = held.version();
+                resources
+                    .insert(name.to_string(), ResourceStatus { sent: version, acked: version, nack: None });
+            }
+            for (name, nack) in self.rejections.of(ty) {
+                if subscription.wants(&name) {
+                    let resource = resources.entry(name.to_string()).or_default();
+                    resource.sent = Some(nack.version);
+                    resource.nack = Some(nack);
+                }
+            }
+            for (name, content) in subscription.outstanding.iter().flat_map(|outstanding| &outstanding.batch)
+            {
+                resources.entry(name.to_string()).or_default().sent =
+                    content.as_ref().map(|resource| resource.version());
+            }
+            if subscribed > 0 || !resources.is_empty() {
+                types.insert(ty, TypeStatus::new(subscribed, resources));
+            }
+        }
+        types
+    }
+
+    fn check_names(&self, request: &Request) -> Result<(), Violation> {
+        if request.interest.names().count() > self.limits.names_per_request {
+            return Err(Violation::RequestNames(self.limits.names_per_request));
+        }
+        if request.interest.names().any(|name| name.len() > self.limits.name_bytes) {
+            return Err(Violation::NameBytes(self.limits.name_bytes));
+        }
+        Ok(())
+    }
+
+    /// Whether the client has yet to answer a response that listeners and routes depend on.
+    fn is_waiting(&self, now: Instant) -> bool {
+        self.waits().any(|end| end > now)
+    }
+
+    /// When the patience ends with each outstanding response that listeners and routes depend on.
+    fn waits(&self) -> impl Iterator<Item = Instant> {
+        let supplies = ResourceType::ALL.into_iter().filter(|ty| !ty.directs_traffic());
+        let outstanding = supplies.filter_map(|ty| self.subscriptions[ty as usize].outstanding.as_ref());
+        outstanding.map(|outstanding| outstanding.sent + self.limits.patience)
+    }
+
+    /// Envoy warms an updated cluster until its endpoints are sent, even if it has them (xDS protocol, "Resource
+    /// warming").
+    fn send_endpoints_of(&mut self, clusters: &Batch) {
+        let endpoints = &mut self.subscriptions[ResourceType::ClusterLoadAssignment as usize];
+        for resource in clusters.iter().filter_map(|(_, content)| content.as_ref()) {
+            if let Some(name) = endpoints_name(resource) {
+                endpoints.send_again(&self.state, &name);
+            }
+        }
+    }
+
+    fn send(&mut self, ty: ResourceType, batch: Batch, now: Instant) -> Response {
+        self.nonces += 1;
+        let nonce = self.nonces.to_string();
+        let subscription = &mut self.subscriptions[ty as usize];
+        let resources = if self.protocol == Protocol::StateOfTheWorld && ty.is_listed_whole() {
+            subscription.listing(&batch)
+        } else {
+            batch.iter().filter_map(|(_, content)| content.clone()).collect()
+        };
+        let removed = batch.iter().filter(|(_, content)| content.is_none()).map(|(name, _)| Arc::clone(name));
+        let response = Response { ty, nonce: nonce.clone(), resources, removed: removed.collect() };
+        subscription.last_nonce = Some(nonce.clone());
+        subscription.outstanding = Some(Outstanding { nonce, batch, sent: now });
+        response
+    }
+}
+
+/// The name under which a cluster asks for its endpoints, if it does.
+fn endpoints_name(cluster: &Resource) -> Option<Arc<str>> {
+    let name = Arc::clone(cluster.name());
+    let cluster = Cluster::decode(cluster.body().clone()).ok()?;
+    let service = cluster.eds_cluster_config?.service_name;
+    Some(if service.is_empty() { name } else { Arc::from(service) })
+}

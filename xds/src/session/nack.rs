@@ -1,0 +1,166 @@
+//! What a client has rejected, and how to tell from its words which resource it means.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::resource::{ResourceType, Version};
+
+/// How many bytes of a client's error message are kept.
+const MESSAGE_BYTES: usize = 4096;
+
+/// A client's rejection of one version of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Nack {
+    /// The version that was rejected.
+    pub version: Version,
+    /// The client's words, cut after 4 KiB. If the resource was not alone in its response they may concern others too.
+    pub message: String,
+    /// When the rejection arrived.
+    pub at: Timestamp,
+}
+
+/// The rejections by one client, at most one for each resource. Copies share it.
+///
+/// It outlives the client's stream: the next stream of the same node starts with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rejections(Arc<Mutex<Nacks>>);
+
+type Nacks = BTreeMap<ResourceType, BTreeMap<Arc<str>, Nack>>;
+
+impl Rejections {
+    pub(super) fn insert(&self, ty: ResourceType, name: &Arc<str>, nack: Nack) {
+        self.lock().entry(ty).or_default().insert(Arc::clone(name), nack);
+    }
+
+    pub(super) fn remove(&self, ty: ResourceType, name: &str) {
+        self.lock().entry(ty).or_default().remove(name);
+    }
+
+    pub(super) fn rejects(&self, ty: ResourceType, name: &str, version: Version) -> bool {
+        self.lock().get(&ty).and_then(|nacks| nacks.get(name)).is_some_and(|nack| nack.version == version)
+    }
+
+    pub(super) fn of(&self, ty: ResourceType) -> BTreeMap<Arc<str>, Nack> {
+        self.lock().get(&ty).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Nacks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cuts an error message to the length that is kept.
+pub(super) fn shorten(message: &str) -> &str {
+    &message[..message.floor_char_boundary(MESSAGE_BYTES)]
+}
+
+/// Whom an error message blames, among the resources of the rejected response.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// These are rejected, the message says so.
+    Certain(BTreeSet<Arc<str>>),
+    /// The message mentions these; whether it rejects them has to be tried.
+    Mentioned(BTreeSet<Arc<str>>),
+    /// The message mentions none of the resources, or all.
+    Nobody,
+}
+
+/// Finds whom an error message blames.
+///
+/// Envoy lists rejected clusters and listeners as `Error adding/updating cluster(s) NAME: REASON, NAME: REASON`
+/// and `Error adding/updating listener(s) NAME: REASON\nNAME: REASON\n`: that is certain. Elsewhere a name may
+/// turn up in a message by chance (a route configuration called `default`), so it is only a hint where to look first.
+pub(super) fn blame<'a>(message: &str, names: impl Iterator<Item = &'a Arc<str>> + Clone) -> Blame {
+    let listed = [" cluster(s) ", " listener(s) "]
+        .into_iter()
+        .find_map(|kind| message.strip_prefix("Error adding/updating")?.strip_prefix(kind));
+    if let Some(list) = listed {
+        let certain: BTreeSet<_> = names.clone().filter(|name| is_listed(list, name)).cloned().collect();
+        if !certain.is_empty() {
+            return Blame::Certain(certain);
+        }
+    }
+    let mentioned: BTreeSet<_> = names.clone().filter(|name| is_mentioned(message, name)).cloned().collect();
+    if mentioned.is_empty() || mentioned.len() == names.count() {
+        return Blame::Nobody;
+    }
+    Blame::Mentioned(mentioned)
+}
+
+/// Whether `NAME: ` starts an item of a list.
+fn is_listed(list: &str, name: &str) -> bool {
+    list.match_indices(name).any(|(start, _)| {
+        let (before, after) = (&list[..start], &list[start + name.len()..]);
+        after.starts_with(": ") && (before.is_empty() || before.ends_with(", ") || before.ends_with('\n'))
+    })
+}
+
+/// Whether the name stands in the text as a word of its own, not as part of a longer name.
+fn is_mentioned(text: &str, name: &str) -> bool {
+    let continues = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
+    !name.is_empty()
+        && text.match_indices(name).any(|(start, _)| {
+            let (before, after) = (&text[..start], &text[start + name.len()..]);
+            let ends = |mut rest: std::str::Chars<'_>| match rest.next() {
+                // A full stop ends a sentence; between letters it is part of a name.
+                Some('.' | ':') => rest.next().is_some_and(char::is_alphanumeric),
+                Some(c) => continues(c),
+                None => false,
+            };
+            !before.ends_with(|c: char| continues(c) || c == '.') && !ends(after.chars())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blamed(message: &str, names: &[&str]) -> Blame {
+        let names: Vec<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
+        blame(message, names.iter())
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<Arc<str>> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    #[test]
+    fn a_listed_cluster_is_certain() {
+        let message = "Error adding/updating cluster(s) bad: needs a good cluster, worse: no";
+        assert_eq!(blamed(message, &["bad", "good", "worse"]), Blame::Certain(set(&["bad", "worse"])));
+    }
+
+    #[test]
+    fn listed_listeners_stand_on_lines_of_their_own() {
+        let message = "Error adding/updating listener(s) a:80: bad\nb: bad\n";
+        assert_eq!(blamed(message, &["a:80", "b", "80", "c"]), Blame::Certain(set(&["a:80", "b"])));
+    }
+
+    #[test]
+    fn a_name_inside_a_longer_name_is_not_mentioned() {
+        for message in ["unknown cluster 'echo-v2'", "v1.echo", "echo.v1 failed", "echo:80 failed", "/echo"] {
+            assert_eq!(blamed(message, &["echo", "other"]), Blame::Nobody, "{message}");
+        }
+        for message in ["bad 'echo'", "echo: bad", "(echo)", "about echo.", "echo"] {
+            assert_eq!(blamed(message, &["echo", "other"]), Blame::Mentioned(set(&["echo"])), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_mentions_all_or_none_blames_nobody() {
+        assert_eq!(blamed("a and b", &["a", "b"]), Blame::Nobody);
+        assert_eq!(blamed("", &["a", ""]), Blame::Nobody);
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let message = "é".repeat(MESSAGE_BYTES);
+        assert_eq!(shorten(&message).len(), MESSAGE_BYTES);
+        assert_eq!(shorten(&format!("x{message}")).len(), MESSAGE_BYTES - 1);
+    }
+}

@@ -1,0 +1,146 @@
+//! The two dialects of the protocol, delta and state-of-the-world, to and from what a session understands.
+
+use std::{collections::HashMap, sync::Arc};
+
+use envoy_types::pb::{
+    envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+            Resource as DeltaResource,
+        },
+    },
+    google::protobuf::Any,
+};
+use serde::Serialize;
+
+use crate::resource::{Resource, ResourceType, Version};
+
+/// The dialect that a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// Responses carry what changed (incremental xDS).
+    Delta,
+    /// Responses carry all clusters or listeners, and any subset of the other types.
+    StateOfTheWorld,
+}
+
+/// A client's request.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) node: Option<Node>,
+    pub(crate) type_url: String,
+    /// The nonce of the response this answers; empty if it answers none.
+    pub(crate) nonce: String,
+    /// Why the client rejects that response.
+    pub(crate) error: Option<String>,
+    pub(crate) interest: Interest,
+}
+
+/// What a request says about the resources its client wants.
+#[derive(Clone, Debug)]
+pub(crate) enum Interest {
+    /// Delta: how the set of names changes, and which versions the client holds from an earlier stream.
+    Change { subscribe: Vec<String>, unsubscribe: Vec<String>, held: HashMap<String, String> },
+    /// State-of-the-world: the whole set of names.
+    Exactly(Vec<String>),
+}
+
+impl Interest {
+    /// All names the request mentions.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        let (first, second, held) = match self {
+            Self::Change { subscribe, unsubscribe, held } => {
+                (subscribe.as_slice(), unsubscribe.as_slice(), Some(held))
+            }
+            Self::Exactly(names) => (names.as_slice(), [].as_slice(), None),
+        };
+        first.iter().chain(second).chain(held.into_iter().flat_map(HashMap::keys))
+    }
+}
+
+impl From<DeltaDiscoveryRequest> for Request {
+    fn from(request: DeltaDiscoveryRequest) -> Self {
+        Self {
+            node: request.node,
+            type_url: request.type_url,
+            nonce: request.response_nonce,
+            error: request.error_detail.map(|status| status.message),
+            interest: Interest::Change {
+                subscribe: request.resource_names_subscribe,
+                unsubscribe: request.resource_names_unsubscribe,
+                held: request.initial_resource_versions,
+            },
+        }
+    }
+}
+
+impl From<DiscoveryRequest> for Request {
+    fn from(request: DiscoveryRequest) -> Self {
+        Self {
+            node: request.node,
+            type_url: request.type_url,
+            nonce: request.response_nonce,
+            error: request.error_detail.map(|status| status.message),
+            interest: Interest::Exactly(request.resource_names),
+        }
+    }
+}
+
+/// A response to send.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Response {
+    pub(crate) ty: ResourceType,
+    pub(crate) nonce: String,
+    pub(crate) resources: Vec<Arc<Resource>>,
+    /// Names without a resource. Told in delta only; state-of-the-world tells them by absence or not at all.
+    pub(crate) removed: Vec<Arc<str>>,
+}
+
+impl From<Response> for DeltaDiscoveryResponse {
+    fn from(response: Response) -> Self {
+        let resources = response.resources.iter().map(|resource| DeltaResource {
+            name: resource.name().to_string(),
+            version: resource.version().to_string(),
+            resource: Some(any(response.ty, resource)),
+            ..DeltaResource::default()
+        });
+        Self {
+            system_version_info: system_version(&response.resources),
+            resources: resources.collect(),
+            type_url: response.ty.type_url().to_owned(),
+            removed_resources: response.removed.iter().map(ToString::to_string).collect(),
+            nonce: response.nonce,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Response> for DiscoveryResponse {
+    fn from(response: Response) -> Self {
+        Self {
+            version_info: system_version(&response.resources),
+            resources: response.resources.iter().map(|resource| any(response.ty, resource)).collect(),
+            type_url: response.ty.type_url().to_owned(),
+            nonce: response.nonce,
+            ..Self::default()
+        }
+    }
+}
+
+fn any(ty: ResourceType, resource: &Resource) -> Any {
+    Any { type_url: ty.type_url().to_owned(), value: resource.body().to_vec() }
+}
+
+/// One version for all of a response, so that people can compare what two clients have. The session itself
+/// relies on nonces and on the resources' own versions.
+fn system_version(resources: &[Arc<Resource>]) -> String {
+    let mut listed = Vec::new();
+    for resource in resources {
+        listed.extend_from_slice(resource.name().as_bytes());
+        listed.push(0);
+        listed.extend_from_slice(resource.version().to_string().as_bytes());
+    }
+    Version::of(&listed).to_string()
+}
