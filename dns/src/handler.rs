@@ -1,0 +1,107 @@
+//! From a query to a reply.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hickory_proto::op::{OpCode, ResponseCode};
+use hickory_proto::rr::{DNSClass, LowerName, RData, Record, RecordType};
+use hickory_server::net::runtime::Time;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::forward::Forwarder;
+use crate::metrics::Metrics;
+use crate::reply::Reply;
+use crate::table::{Answer, RecordTable};
+
+/// Answers from the newest table, or asks the upstreams for clients that may.
+pub(crate) struct Handler {
+    pub(crate) tables: watch::Receiver<Arc<RecordTable>>,
+    pub(crate) forwarder: Forwarder,
+    /// The clients that may ask for names of others.
+    pub(crate) recursion_subnets: Vec<IpNet>,
+    pub(crate) rotation: Rotation,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Knows whether queries are being worked on.
+    pub(crate) in_flight: TaskTracker,
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        handle: R,
+    ) -> ResponseInfo {
+        let _busy = self.in_flight.token();
+        let client = request.src().ip().to_canonical();
+        let may_recurse = self.recursion_subnets.iter().any(|subnet| subnet.contains(&client));
+        let reply = self.reply(request, may_recurse).await;
+        self.metrics.count(reply.code);
+        reply.send(request, may_recurse, handle).await
+    }
+}
+
+impl Handler {
+    async fn reply(&self, request: &Request, may_recurse: bool) -> Reply {
+        if request.metadata.op_code != OpCode::Query {
+            return Reply::error(ResponseCode::NotImp);
+        }
+        if request.version() > 0 {
+            return Reply::error(ResponseCode::BADVERS);
+        }
+        let [query] = request.queries.queries() else {
+            return Reply::error(ResponseCode::FormErr);
+        };
+        let (name, record_type) = (query.name(), query.query_type());
+        let is_transfer = matches!(record_type, RecordType::AXFR | RecordType::IXFR);
+        if query.query_class() != DNSClass::IN || is_transfer {
+            return Reply::error(ResponseCode::Refused);
+        }
+        let table = Arc::clone(&self.tables.borrow());
+        match table.lookup(name, record_type) {
+            Answer::Addresses(addresses) => {
+                let first = self.rotation.next(name, record_type) % addresses.len();
+                let rotated = addresses[first..].iter().chain(&addresses[..first]);
+                // The name as the client wrote it: some check its case to detect forgeries.
+                let record = |address: &IpAddr| {
+                    Record::from_rdata(query.original().name().clone(), table.ttl(), RData::from(*address))
+                };
+                let answers = rotated.map(record).collect();
+                Reply { authoritative: true, answers, ..Reply::default() }
+            }
+            Answer::NoData => negative(ResponseCode::NoError, &table),
+            Answer::NameError => negative(ResponseCode::NXDomain, &table),
+            Answer::NotOurs if may_recurse && request.metadata.recursion_desired => {
+                self.forwarder.resolve(query.original()).await
+            }
+            Answer::NotOurs => Reply::error(ResponseCode::Refused),
+        }
+    }
+}
+
+fn negative(code: ResponseCode, table: &RecordTable) -> Reply {
+    Reply { code, authoritative: true, authority: vec![table.soa().clone()], ..Reply::default() }
+}
+
+/// Which address comes first.
+///
+/// Questions count on their own, so that a client that always asks for A and AAAA, or for two names in turn, does not
+/// get the same A first every time. A fixed number of counters outlives all tables; those of few questions coincide.
+#[derive(Debug, Default)]
+pub(crate) struct Rotation {
+    hasher: RandomState,
+    counters: [AtomicUsize; 32],
+}
+
+impl Rotation {
+    fn next(&self, name: &LowerName, record_type: RecordType) -> usize {
+        let hash = self.hasher.hash_one((name, record_type));
+        let counter = &self.counters[hash as usize % self.counters.len()];
+        counter.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,177 @@
+//! Sockets, and the life of the server on them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_server::Server;
+use hickory_server::net::NetError;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::forward::{Forwarder, upstream_addresses};
+use crate::handler::{Handler, Rotation};
+use crate::metrics::Metrics;
+use crate::table::RecordTable;
+
+/// How a server behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The clients that may ask for names of others; everyone else gets REFUSED for them.
+    pub recursion_subnets: Vec<IpNet>,
+    /// Whom to ask for names of others.
+    pub upstreams: Upstreams,
+    /// How long an upstream may take. It is tried twice.
+    pub upstream_timeout: Duration,
+    /// How long a TCP connection may stay without a query.
+    pub tcp_idle: Duration,
+    /// How long queries at hand may take after the shutdown began.
+    pub drain: Duration,
+}
+
+/// Whom to ask for names of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstreams {
+    /// The servers that the system's resolv.conf names when serving begins.
+    System,
+    /// These.
+    Servers(Vec<SocketAddr>),
+}
+
+/// A port that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({transport}): {source}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// `"UDP"` or `"TCP"`.
+    pub transport: &'static str,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Why a server ended on its own.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The client of the upstreams could not be made.
+    #[error("cannot set up the forwarding of DNS queries: {0}")]
+    Forwarder(NetError),
+    /// The sockets failed for good.
+    #[error("the DNS sockets failed: {0}")]
+    Sockets(NetError),
+}
+
+/// Sockets that are bound and not served yet.
+#[derive(Debug)]
+pub struct Bound {
+    address: SocketAddr,
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+/// With port 0, the system chooses a port for UDP, which may be taken for TCP: so many are tried.
+const PORT_TRIES: usize = 16;
+
+/// Responses that wait for a TCP client to read; it is then not read from either.
+const TCP_RESPONSES: usize = 32;
+
+/// The server library sends from a queue which its shutdown drops: time for the last responses to leave it.
+const FLUSH: Duration = Duration::from_millis(10);
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            recursion_subnets: loopback_subnets(),
+            upstreams: Upstreams::System,
+            upstream_timeout: Duration::from_secs(2),
+            tcp_idle: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Binds `address` for UDP and TCP. Port 0 means any port that is free for both.
+///
+/// # Errors
+/// Where the port is taken, not allowed, or the address is not of this host.
+pub async fn bind(address: SocketAddr) -> Result<Bound, BindError> {
+    let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
+    loop {
+        match bind_both(address).await {
+            Err(BindError { transport: "TCP", source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && tries > 1 =>
+            {
+                tries -= 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The subnets of loopback addresses.
+#[must_use]
+pub fn loopback_subnets() -> Vec<IpNet> {
+    let subnet = |ip, bits| IpNet::new_assert(ip, bits);
+    vec![subnet(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), subnet(IpAddr::V6(Ipv6Addr::LOCALHOST), 128)]
+}
+
+impl Bound {
+    /// The address that was bound.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers from the newest of `tables` until `shutdown`; then queries at hand are finished within
+    /// [`Settings::drain`]. Dropping the future closes the sockets at once.
+    ///
+    /// # Errors
+    /// Where the forwarder cannot be made or the sockets fail.
+    pub async fn serve(
+        self,
+        settings: Settings,
+        tables: watch::Receiver<Arc<RecordTable>>,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServeError> {
+        let upstreams = upstream_addresses(&settings.upstreams, self.address);
+        let in_flight = TaskTracker::new();
+        let mut server = Server::new(Handler {
+            tables,
+            forwarder: Forwarder::new(&upstreams, settings.upstream_timeout)
+                .map_err(ServeError::Forwarder)?,
+            recursion_subnets: settings.recursion_subnets,
+            rotation: Rotation::default(),
+            metrics,
+            in_flight: in_flight.clone(),
+        });
+        server.register_socket(self.udp);
+        server.register_listener(self.tcp, settings.tcp_idle, TCP_RESPONSES);
+
+        tokio::select! {
+            result = server.block_until_done() => return result.map_err(ServeError::Sockets),
+            () = shutdown.cancelled() => {}
+        }
+        in_flight.close();
+        if timeout(settings.drain, in_flight.wait()).await.is_err() {
+            debug!(queries = in_flight.len(), "DNS queries were not finished in time");
+        }
+        sleep(FLUSH).await;
+        server.shutdown_gracefully().await.map_err(ServeError::Sockets)
+    }
+}
+
+async fn bind_both(address: SocketAddr) -> Result<Bound, BindError> {
+    let udp_error = |source| BindError { address, transport: "UDP", source };
+    let udp = UdpSocket::bind(address).await.map_err(udp_error)?;
+    let address = udp.local_addr().map_err(udp_error)?;
+    let tcp =
+        TcpListener::bind(address).await.map_err(|source| BindError { address, transport: "TCP", source })?;
+    Ok(Bound { address, udp, tcp })
+}

@@ -1,0 +1,285 @@
+//! The names that this server answers for.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_proto::rr::rdata::SOA;
+use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
+use model::Snapshot;
+
+/// How long clients may keep an answer, unless told otherwise.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
+
+/// The names of a domain at one moment.
+///
+/// | name | answer |
+/// |---|---|
+/// | `<service>`, `<service>.<self>`, `<service>.<self>.svc` | the service's ready addresses, or the gateway's if its clients are to go through it |
+/// | anything below `<other>.svc`, where a route to `<other>` exists | the gateway's addresses |
+/// | the rest of `svc` | does not exist |
+///
+/// The two short forms are for clients without a search path. They are ours for existing services only: an unknown
+/// single label may well be a host that an upstream knows.
+#[derive(Debug)]
+pub struct RecordTable {
+    domain: Box<[u8]>,
+    services: HashMap<Box<[u8]>, Addresses>,
+    routed: HashSet<Box<[u8]>>,
+    gateway: Addresses,
+    ttl: u32,
+    soa: Record,
+}
+
+/// What a [`RecordTable`] knows about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// The name has these addresses, at least one.
+    Addresses(&'a [IpAddr]),
+    /// The name exists without records of that type (RFC 2308, 2.2).
+    NoData,
+    /// The name does not exist (RFC 2308, 2.1).
+    NameError,
+    /// The name belongs to others.
+    NotOurs,
+}
+
+impl RecordTable {
+    /// The names of `snapshot`, whose gateway applications reach at `gateway`. Answers live for `ttl`, in whole seconds.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, gateway: &[IpAddr], ttl: Duration) -> Self {
+        let gateway = Addresses::new(gateway.iter().copied());
+        let services = snapshot.services.values().map(|service| {
+            let addresses = if service.through_gateway {
+                gateway.clone()
+            } else {
+                Addresses::new(service.endpoints.iter().map(SocketAddr::ip))
+            };
+            (service.name.as_str().as_bytes().into(), addresses)
+        });
+        let ttl = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
+        Self {
+            domain: snapshot.domain.as_str().as_bytes().into(),
+            services: services.collect(),
+            routed: snapshot.outbound.keys().map(|domain| domain.as_str().as_bytes().into()).collect(),
+            gateway,
+            ttl,
+            soa: start_of_authority(ttl),
+        }
+    }
+
+    /// What is known about the records of `record_type` of `name`; type `ANY` means the addresses of both families.
+    #[must_use]
+    pub fn lookup(&self, name: &LowerName, record_type: RecordType) -> Answer<'_> {
+        let mut labels = name.iter().rev();
+        match [labels.next(), labels.next(), labels.next(), labels.next()] {
+            // Nothing is here, but names are below (RFC 8020).
+            [Some(b"svc"), None, ..] => Answer::NoData,
+            [Some(b"svc"), Some(domain), None, _] if self.knows(domain) => Answer::NoData,
+            [Some(b"svc"), Some(domain), Some(service), None] if *domain == *self.domain => {
+                self.service(service, record_type).unwrap_or(Answer::NameError)
+            }
+            [Some(b"svc"), Some(domain), Some(_), _] if self.routed.contains(domain) => {
+                self.gateway.of_type(record_type)
+            }
+            [Some(b"svc"), ..] => Answer::NameError,
+            [Some(domain), Some(service), None, _] if *domain == *self.domain => {
+                self.service(service, record_type).unwrap_or(Answer::NotOurs)
+            }
+            [Some(service), None, ..] => self.service(service, record_type).unwrap_or(Answer::NotOurs),
+            _ => Answer::NotOurs,
+        }
+    }
+
+    /// How long answers live, in seconds.
+    #[must_use]
+    pub fn ttl(&self) -> u32 {
+        self.ttl
+    }
+
+    /// The record that goes with negative answers, so that they are cached no longer than positive ones (RFC 2308, 3).
+    #[must_use]
+    pub fn soa(&self) -> &Record {
+        &self.soa
+    }
+
+    fn knows(&self, domain: &[u8]) -> bool {
+        *domain == *self.domain || self.routed.contains(domain)
+    }
+
+    fn service(&self, name: &[u8], record_type: RecordType) -> Option<Answer<'_>> {
+        Some(self.services.get(name)?.of_type(record_type))
+    }
+}
+
+/// Addresses without duplicates, those of IPv4 first.
+#[derive(Clone, Debug)]
+struct Addresses {
+    all: Box<[IpAddr]>,
+    ipv4: usize,
+}
+
+impl Addresses {
+    fn new(addresses: impl Iterator<Item = IpAddr>) -> Self {
+        // IPv4 sorts before IPv6.
+        let all: BTreeSet<IpAddr> = addresses.map(|address| address.to_canonical()).collect();
+        Self { ipv4: all.iter().filter(|address| address.is_ipv4()).count(), all: all.into_iter().collect() }
+    }
+
+    fn of_type(&self, record_type: RecordType) -> Answer<'_> {
+        let (ipv4, ipv6) = self.all.split_at(self.ipv4);
+        let found = match record_type {
+            RecordType::A => ipv4,
+            RecordType::AAAA => ipv6,
+            RecordType::ANY => &self.all,
+            _ => &[],
+        };
+        if found.is_empty() { Answer::NoData } else { Answer::Addresses(found) }
+    }
+}
+
+fn start_of_authority(ttl: u32) -> Record {
+    let name = |text| Name::from_ascii(text).expect("a constant name");
+    // Nobody transfers this zone, so that serial number and timers mean nothing to anyone.
+    let soa = SOA::new(name("svc."), name("hostmaster.svc."), 1, 3600, 600, 86_400, ttl);
+    Record::from_rdata(name("svc."), ttl, RData::SOA(soa))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::api::DomainRouteStatus;
+    use model::{
+        Access, DomainId, Endpoint, Host, Kind, ObjectRef, OutboundAuth, OutboundRoute, PortScope, Protocol,
+        Service, Trust,
+    };
+
+    use super::*;
+
+    const GATEWAY: &str = "10.0.0.1";
+
+    fn service(name: &str, through_gateway: bool, endpoints: &[&str]) -> Arc<Service> {
+        Arc::new(Service {
+            name: name.parse().unwrap(),
+            scope: PortScope::Cluster,
+            access: Access::Anyone,
+            protocol: Protocol::Http,
+            through_gateway,
+            endpoints: endpoints.iter().map(|endpoint| endpoint.parse::<SocketAddr>().unwrap()).collect(),
+        })
+    }
+
+    fn route(destination: &DomainId) -> Arc<OutboundRoute> {
+        let object = ObjectRef {
+            kind: Kind::DomainRoute,
+            namespace: "alice".to_owned(),
+            name: "alice-bob".to_owned(),
+        };
+        Arc::new(OutboundRoute {
+            object,
+            destination: destination.clone(),
+            endpoint: Endpoint { host: Host::Name("bob.example".to_owned()), ports: Vec::new() },
+            trust: Trust::SystemRoots,
+            auth: OutboundAuth::None,
+            status: DomainRouteStatus::default(),
+        })
+    }
+
+    /// Domain `alice`, with a route to `bob`.
+    fn table() -> RecordTable {
+        let mut snapshot = Snapshot::empty("alice".parse().unwrap());
+        let bob: DomainId = "bob".parse().unwrap();
+        snapshot.outbound.insert(bob.clone(), route(&bob));
+        for service in [
+            service("web", false, &["192.0.2.2:80", "192.0.2.1:80", "192.0.2.1:81", "[2001:db8::1]:80"]),
+            service("inner", true, &["192.0.2.9:80"]),
+            service("down", false, &[]),
+            service("four", false, &["192.0.2.3:80"]),
+        ] {
+            snapshot.services.insert(service.name.clone(), service);
+        }
+        RecordTable::new(&snapshot, &[GATEWAY.parse().unwrap()], DEFAULT_TTL)
+    }
+
+    /// The answer as text: addresses, or the name of the other variants.
+    fn ask(name: &str, record_type: RecordType) -> String {
+        let name = LowerName::from(Name::from_ascii(name).unwrap());
+        match table().lookup(&name, record_type) {
+            Answer::Addresses(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_service_has_its_ready_addresses_under_each_of_its_names() {
+        for name in ["web.", "web.alice.", "web.alice.svc.", "WEB.Alice.SVC."] {
+            assert_eq!(ask(name, RecordType::A), "192.0.2.1 192.0.2.2", "{name}");
+            assert_eq!(ask(name, RecordType::AAAA), "2001:db8::1", "{name}");
+            assert_eq!(ask(name, RecordType::ANY), "192.0.2.1 192.0.2.2 2001:db8::1", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_clients_reach_through_the_gateway_has_its_address() {
+        for name in ["inner.", "inner.alice.", "inner.alice.svc."] {
+            assert_eq!(ask(name, RecordType::A), GATEWAY, "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_of_a_domain_with_a_route_is_at_the_gateway() {
+        for name in ["web.bob.svc.", "kuscia-handshake.bob.svc.", "a.b.c.bob.svc."] {
+            assert_eq!(ask(name, RecordType::A), GATEWAY, "{name}");
+            assert_eq!(ask(name, RecordType::AAAA), "NoData", "{name}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_the_zone_does_not_exist() {
+        for name in
+            ["unknown.alice.svc.", "x.web.alice.svc.", "carol.svc.", "web.carol.svc.", "a.b.carol.svc."]
+        {
+            assert_eq!(ask(name, RecordType::A), "NameError", "{name}");
+        }
+    }
+
+    #[test]
+    fn known_names_have_no_data_of_other_types() {
+        for name in ["web.", "web.alice.svc.", "inner.alice.svc.", "web.bob.svc."] {
+            assert_eq!(ask(name, RecordType::MX), "NoData", "{name}");
+        }
+        assert_eq!(ask("four.alice.svc.", RecordType::AAAA), "NoData");
+        assert_eq!(ask("down.alice.svc.", RecordType::A), "NoData");
+    }
+
+    #[test]
+    fn names_above_existing_ones_have_no_data() {
+        for name in ["svc.", "alice.svc.", "bob.svc."] {
+            assert_eq!(ask(name, RecordType::A), "NoData", "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_not_ours() {
+        for name in [
+            ".",
+            "unknown.",
+            "alice.",
+            "unknown.alice.",
+            "web.bob.",
+            "a.web.alice.",
+            "example.com.",
+            "svc.com.",
+        ] {
+            assert_eq!(ask(name, RecordType::A), "NotOurs", "{name}");
+        }
+    }
+
+    #[test]
+    fn negative_answers_live_as_long_as_positive_ones() {
+        let table = table();
+        let RData::SOA(soa) = &table.soa().data else { panic!("{:?} is no SOA", table.soa()) };
+        assert_eq!((table.ttl(), table.soa().ttl, soa.minimum), (5, 5, 5));
+    }
+}

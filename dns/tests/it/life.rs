@@ -1,0 +1,89 @@
+//! Binding, draining, ending.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use networkmesh_dns::{Settings, bind};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Notify;
+
+use crate::support::{
+    LOOPBACK, Server, alone, ask, forwarding_to, patiently, query, reply_to, table, upstream,
+};
+
+#[tokio::test]
+async fn a_port_taken_for_either_transport_is_an_error_that_names_it() {
+    let udp = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let error = bind(udp.local_addr().unwrap()).await.unwrap_err();
+    assert_eq!((error.transport, error.source.kind()), ("UDP", ErrorKind::AddrInUse));
+    assert!(error.to_string().contains(&udp.local_addr().unwrap().to_string()), "{error}");
+
+    let tcp = TcpListener::bind(LOOPBACK).await.unwrap();
+    let error = bind(tcp.local_addr().unwrap()).await.unwrap_err();
+    assert_eq!((error.transport, error.source.kind()), ("TCP", ErrorKind::AddrInUse));
+}
+
+#[tokio::test]
+async fn a_query_at_hand_is_answered_before_the_server_ends() {
+    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let slow_address = slow.local_addr().unwrap();
+    let (signal, wait) = (Arc::clone(&asked), Arc::clone(&go_on));
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        let (length, client) = slow.recv_from(&mut buffer).await.unwrap();
+        signal.notify_one();
+        wait.notified().await;
+        let query = hickory_proto::op::Message::from_vec(&buffer[..length]).unwrap();
+        let reply = reply_to(&query, ResponseCode::NXDomain).to_vec().unwrap();
+        slow.send_to(&reply, client).await.unwrap();
+    });
+    let settings = Settings { upstream_timeout: Duration::from_secs(10), ..forwarding_to(&[slow_address]) };
+    let server = Server::start(table("alice", &[]), settings).await;
+
+    let client = tokio::spawn(async move { ask(server.address, "example.com.", RecordType::A).await });
+    patiently(asked.notified()).await;
+    server.shutdown.cancel();
+    tokio::task::yield_now().await;
+    assert!(!server.task.is_finished());
+    go_on.notify_one();
+
+    let reply = client.await.unwrap();
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    patiently(server.task).await.unwrap().unwrap();
+    bind(server.address).await.expect("the port is free again");
+}
+
+#[tokio::test]
+async fn a_query_that_takes_too_long_does_not_hold_the_server_up() {
+    let asked = Arc::new(Notify::new());
+    let signal = Arc::clone(&asked);
+    let (silent, _task) = upstream(move |_| {
+        signal.notify_one();
+        None
+    })
+    .await;
+    let settings = Settings {
+        upstream_timeout: Duration::from_secs(600),
+        drain: Duration::from_millis(10),
+        ..forwarding_to(&[silent])
+    };
+    let server = Server::start(table("alice", &[]), settings).await;
+    let client = UdpSocket::bind(LOOPBACK).await.unwrap();
+    client.send_to(&query("example.com.", RecordType::A).to_vec().unwrap(), server.address).await.unwrap();
+    patiently(asked.notified()).await;
+    server.shutdown.cancel();
+    patiently(server.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_tcp_connection_is_closed() {
+    let settings = Settings { tcp_idle: Duration::from_millis(50), ..alone() };
+    let server = Server::start(table("alice", &[]), settings).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(patiently(stream.read(&mut [0; 16])).await.unwrap(), 0);
+}
