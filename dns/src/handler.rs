@@ -90,18 +90,20 @@ fn negative(code: ResponseCode, table: &RecordTable) -> Reply {
 
 /// Which address comes first.
 ///
-/// Questions count on their own, so that a client that always asks for A and AAAA, or for two names in turn, does not
-/// get the same A first every time. A fixed number of counters outlives all tables; those of few questions coincide.
+/// Names count on their own, and so do their families, so that a client that always asks for A and AAAA, or for two
+/// names in turn, does not get the same A first every time. There is a fixed number of counters, which outlive the
+/// tables; a few names share one.
 #[derive(Debug, Default)]
 pub(crate) struct Rotation {
     hasher: RandomState,
-    counters: [AtomicUsize; 32],
+    ipv4: [AtomicUsize; 32],
+    ipv6: [AtomicUsize; 32],
 }
 
 impl Rotation {
     fn next(&self, name: &LowerName, record_type: RecordType) -> usize {
-        let hash = self.hasher.hash_one((name, record_type));
-        let counter = &self.counters[hash as usize % self.counters.len()];
-        counter.fetch_add(1, Ordering::Relaxed)
+        let counters = if record_type == RecordType::AAAA { &self.ipv6 } else { &self.ipv4 };
+        let slot = self.hasher.hash_one(name) as usize % counters.len();
+        counters[slot].fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -10,6 +10,7 @@ use networkmesh_dns::{Settings, bind};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::support::{
     LOOPBACK, Server, alone, ask, forwarding_to, patiently, query, reply_to, table, upstream,
@@ -43,13 +44,13 @@ async fn a_query_at_hand_is_answered_before_the_server_ends() {
         slow.send_to(&reply, client).await.unwrap();
     });
     let settings = Settings { upstream_timeout: Duration::from_secs(10), ..forwarding_to(&[slow_address]) };
-    let server = Server::start(table("alice", &[]), settings).await;
+    let mut server = Server::start(table("alice", &[]), settings).await;
 
     let client = tokio::spawn(async move { ask(server.address, "example.com.", RecordType::A).await });
     patiently(asked.notified()).await;
     server.shutdown.cancel();
-    tokio::task::yield_now().await;
-    assert!(!server.task.is_finished());
+    let ended = timeout(Duration::from_millis(100), &mut server.task).await;
+    assert!(ended.is_err(), "the server does not wait for the query");
     go_on.notify_one();
 
     let reply = client.await.unwrap();

@@ -47,14 +47,14 @@ async fn one_tcp_connection_carries_many_queries() {
 
 #[tokio::test]
 async fn each_address_comes_first_in_turn_also_for_clients_that_ask_for_both_families() {
-    let server = alice().await;
+    let ips: &[&str] = &["192.0.2.1", "192.0.2.2", "2001:db8::1"];
+    let server = Server::start(table("alice", &[("web", ips)]), alone()).await;
     let mut first = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..4 {
         first.push(addresses(&ask(server.address, "web.alice.svc.", RecordType::A).await).remove(0));
         ask(server.address, "web.alice.svc.", RecordType::AAAA).await;
     }
-    assert_eq!(first[..3], first[3..]);
-    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3, "{first:?}");
+    assert_eq!(first, ["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"]);
 }
 
 #[tokio::test]
