@@ -65,7 +65,7 @@ mod session;
 mod status;
 
 pub use cache::{Cache, Change, State};
-pub use listen::{BindError, InvalidListenAddress, ListenAddress};
+pub use listen::{BindError, InvalidListenAddress, ListenAddress, Listener, SocketFile};
 pub use resource::{InvalidVersion, Resource, ResourceType, Version};
 pub use server::{Bound, ServeError, bind};
 pub use session::{Limits, Nack, Protocol};

@@ -67,14 +67,18 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-pub(crate) enum Listener {
+/// A bound address, for any server that is to listen as this one does.
+#[derive(Debug)]
+pub enum Listener {
+    /// A Unix socket of mode 0600, and its file.
     Unix(UnixListener, SocketFile),
+    /// A TCP port.
     Tcp(TcpListener),
 }
 
 impl Listener {
-    /// Listens on an address. Replaces the socket file of a server that is gone.
-    pub(crate) fn bind(address: &ListenAddress) -> io::Result<Self> {
+    /// Listens on an address. Replaces the socket file of a server that is gone. Call it within a Tokio runtime.
+    pub fn bind(address: &ListenAddress) -> io::Result<Self> {
         match address {
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
@@ -94,7 +98,8 @@ impl Listener {
         }
     }
 
-    pub(crate) fn address(&self) -> io::Result<ListenAddress> {
+    /// The address, with the port that was chosen if it was asked for as 0.
+    pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
             Self::Unix(_, file) => Ok(ListenAddress::Unix(file.0.clone())),
             Self::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
@@ -102,8 +107,9 @@ impl Listener {
     }
 }
 
-/// Removes the socket file when dropped.
-pub(crate) struct SocketFile(PathBuf);
+/// The file of a Unix socket, which is removed when this is dropped.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {

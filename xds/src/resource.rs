@@ -73,6 +73,14 @@ impl ResourceType {
     pub(crate) const fn directs_traffic(self) -> bool {
         matches!(self, Self::Listener | Self::RouteConfiguration | Self::VirtualHost)
     }
+
+    /// Whether each resource of this type goes in a response of its own.
+    ///
+    /// Envoy notes the hash of a secret or extension config before it tries it, and acknowledges the same content
+    /// when it sees it again, even if it has rejected it. So a bad one must not have to be searched for.
+    pub(crate) const fn is_sent_alone(self) -> bool {
+        matches!(self, Self::Secret | Self::TypedExtensionConfig)
+    }
 }
 
 impl fmt::Display for ResourceType {

@@ -16,10 +16,13 @@
 //! - A type has at most one response outstanding. A version counts as held once its response is acknowledged.
 //! - Additions go in the order of [`ResourceType::ALL`], and listeners and routes wait until clusters, endpoints,
 //!   secrets and extension configs have been answered. Removals go in reverse order once all additions have been
-//!   answered. The wait for clusters is bounded by [`Limits::patience`], as Envoy acknowledges them only when warm.
+//!   answered.
+//! - All waits but those of removals for listeners and routes are bounded by [`Limits::patience`]. Envoy answers
+//!   clusters when they are warm, which a slow name server delays, or never if one breaks its rules late enough.
 //! - A client that rejects a response has one bad resource or several ([`nack`]). Those its message names for
 //!   certain are held back; otherwise parts of the response are sent again, down to one resource, until the culprit
 //!   is alone. A rejected version is not sent again until the content changes; the client keeps what it accepted last.
+//! - Secrets and extension configs go one by one, as Envoy acknowledges a bad one when it sees it twice.
 //! - An updated cluster in Envoy waits for its endpoints to be sent once more, so they are.
 
 mod nack;
@@ -67,7 +70,8 @@ pub struct Limits {
     pub name_bytes: usize,
     /// How many streams may be open at once. Default 1,024.
     pub streams: usize,
-    /// How long listeners, routes and removals wait for the answer to what they depend on. Default 15 seconds.
+    /// How long an answer is awaited before the next response of its type, and whatever depends on the answer, is
+    /// sent without it. Default 5 seconds. Envoy answers at once, but for clusters only when they are warm.
     pub patience: Duration,
 }
 
@@ -80,7 +84,7 @@ impl Default for Limits {
             names_per_type: 200_000,
             name_bytes: 1024,
             streams: 1024,
-            patience: Duration::from_secs(15),
+            patience: Duration::from_secs(5),
         }
     }
 }
@@ -131,8 +135,7 @@ impl Session {
         };
         self.check_names(&request)?;
         let subscription = &mut self.subscriptions[ty as usize];
-        let is_stale = subscription.last_nonce.as_ref().is_some_and(|nonce| *nonce != request.nonce);
-        if self.protocol == Protocol::StateOfTheWorld && is_stale {
+        if self.protocol == Protocol::StateOfTheWorld && subscription.is_stale(&request.nonce) {
             // The client sends all its names again when it answers the response that crossed this request.
             debug!(%ty, nonce = request.nonce, "ignored a request with a stale nonce");
             return Ok(());
@@ -165,11 +168,11 @@ impl Session {
         if !self.state.is_loaded() {
             return None;
         }
-        let supplies_answered = !self.is_waiting(now);
+        let may_send = |ty: ResourceType| !self.is_waiting(ty, now);
+        let supplies_answered = ResourceType::ALL.into_iter().all(|ty| ty.directs_traffic() || may_send(ty));
         let addition = ResourceType::ALL.into_iter().find(|ty| {
-            let subscription = &self.subscriptions[*ty as usize];
-            let may_send = supplies_answered || !ty.directs_traffic();
-            may_send && subscription.outstanding.is_none() && subscription.has_additions()
+            let in_order = supplies_answered || !ty.directs_traffic();
+            in_order && may_send(*ty) && self.subscription(*ty).has_additions()
         });
         if let Some(ty) = addition {
             let batch =
@@ -180,28 +183,27 @@ impl Session {
             return Some(self.send(ty, batch, now));
         }
         let traffic_settled = ResourceType::ALL.into_iter().filter(|ty| ty.directs_traffic()).all(|ty| {
-            let subscription = &self.subscriptions[ty as usize];
-            subscription.outstanding.is_none() && !subscription.has_additions()
+            let subscription = self.subscription(ty);
+            !subscription.has_unanswered() && !subscription.has_additions()
         });
         if !traffic_settled || !supplies_answered {
             return None;
         }
-        let ty = ResourceType::ALL.into_iter().rev().find(|ty| {
-            let subscription = &self.subscriptions[*ty as usize];
-            subscription.outstanding.is_none() && subscription.has_removals()
-        })?;
+        let mut last_first = ResourceType::ALL.into_iter().rev();
+        let ty = last_first.find(|ty| may_send(*ty) && self.subscription(*ty).has_removals())?;
         let batch = self.subscriptions[ty as usize].take_removals();
         Some(self.send(ty, batch, now))
     }
 
     /// When [`Session::next`] may have a response without any input, because its patience ends.
     pub(crate) fn wakeup(&self, now: Instant) -> Option<Instant> {
-        self.waits().filter(|end| *end > now).min()
+        let ends = self.subscriptions.iter().filter_map(|it| it.waits_until(self.limits.patience));
+        ends.filter(|end| *end > now).min()
     }
 
     /// Whether the client subscribes to this resource and, if so, which version it holds.
     pub(crate) fn holds(&self, ty: ResourceType, name: &str) -> Option<Option<Version>> {
-        let subscription = &self.subscriptions[ty as usize];
+        let subscription = self.subscription(ty);
         subscription.wants(name).then(|| subscription.held_version(name))
     }
 
@@ -209,7 +211,7 @@ impl Session {
     pub(crate) fn status(&self) -> BTreeMap<ResourceType, TypeStatus> {
         let mut types = BTreeMap::new();
         for ty in ResourceType::ALL {
-            let subscription = &self.subscriptions[ty as usize];
+            let subscription = self.subscription(ty);
             let subscribed = subscription.subscribed(&self.state);
             let mut resources: BTreeMap<String, ResourceStatus> = BTreeMap::new();
             for (name, held) in subscription.held() {
@@ -224,8 +226,7 @@ impl Session {
                     resource.nack = Some(nack);
                 }
             }
-            for (name, content) in subscription.outstanding.iter().flat_map(|outstanding| &outstanding.batch)
-            {
+            for (name, content) in subscription.unanswered().flat_map(|response| &response.batch) {
                 resources.entry(name.to_string()).or_default().sent =
                     content.as_ref().map(|resource| resource.version());
             }
@@ -246,16 +247,13 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the client has yet to answer a response that listeners and routes depend on.
-    fn is_waiting(&self, now: Instant) -> bool {
-        self.waits().any(|end| end > now)
+    fn subscription(&self, ty: ResourceType) -> &Subscription {
+        &self.subscriptions[ty as usize]
     }
 
-    /// When the patience ends with each outstanding response that listeners and routes depend on.
-    fn waits(&self) -> impl Iterator<Item = Instant> {
-        let supplies = ResourceType::ALL.into_iter().filter(|ty| !ty.directs_traffic());
-        let outstanding = supplies.filter_map(|ty| self.subscriptions[ty as usize].outstanding.as_ref());
-        outstanding.map(|outstanding| outstanding.sent + self.limits.patience)
+    /// Whether the answer to a response of this type is awaited.
+    fn is_waiting(&self, ty: ResourceType, now: Instant) -> bool {
+        self.subscription(ty).waits_until(self.limits.patience).is_some_and(|end| end > now)
     }
 
     /// Envoy warms an updated cluster until its endpoints are sent, even if it has them (xDS protocol, "Resource
@@ -280,8 +278,7 @@ impl Session {
         };
         let removed = batch.iter().filter(|(_, content)| content.is_none()).map(|(name, _)| Arc::clone(name));
         let response = Response { ty, nonce: nonce.clone(), resources, removed: removed.collect() };
-        subscription.last_nonce = Some(nonce.clone());
-        subscription.outstanding = Some(Outstanding { nonce, batch, sent: now });
+        subscription.sent(&self.state, Outstanding { nonce, batch, sent: now });
         response
     }
 }

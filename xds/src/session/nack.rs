@@ -18,7 +18,7 @@ const MESSAGE_BYTES: usize = 4096;
 pub struct Nack {
     /// The version that was rejected.
     pub version: Version,
-    /// The client's words, cut after 4 KiB. If the resource was not alone in its response they may concern others too.
+    /// The client's words, cut after 4 KiB. If others were rejected with this resource they are named too.
     pub message: String,
     /// When the rejection arrived.
     pub at: Timestamp,
@@ -54,8 +54,19 @@ impl Rejections {
     }
 }
 
-/// Cuts an error message to the length that is kept.
-pub(super) fn shorten(message: &str) -> &str {
+/// What to keep of an error message: its reason, cut after 4 KiB.
+///
+/// Envoy dumps a resource that it cannot decode or that breaks a field's constraints, before or after the reason.
+/// The dump is left out, as it may hold tokens.
+pub(super) fn reason(message: &str) -> String {
+    let Some((before, dump)) = message.split_once("goo.gle/debug") else {
+        return shorten(message.trim()).to_owned();
+    };
+    let after = dump.rsplit_once("\n: ").map_or("", |(_, after)| after);
+    shorten(format!("{before}{after}").trim_matches([':', ' ', '\n'])).to_owned()
+}
+
+fn shorten(message: &str) -> &str {
     &message[..message.floor_char_boundary(MESSAGE_BYTES)]
 }
 
@@ -76,6 +87,7 @@ pub(super) enum Blame {
 /// and `Error adding/updating listener(s) NAME: REASON\nNAME: REASON\n`: that is certain. Elsewhere a name may
 /// turn up in a message by chance (a route configuration called `default`), so it is only a hint where to look first.
 pub(super) fn blame<'a>(message: &str, names: impl Iterator<Item = &'a Arc<str>> + Clone) -> Blame {
+    let message = shorten(message);
     let listed = [" cluster(s) ", " listener(s) "]
         .into_iter()
         .find_map(|kind| message.strip_prefix("Error adding/updating")?.strip_prefix(kind));
@@ -160,7 +172,17 @@ mod tests {
     #[test]
     fn long_messages_are_cut_at_a_character() {
         let message = "é".repeat(MESSAGE_BYTES);
-        assert_eq!(shorten(&message).len(), MESSAGE_BYTES);
-        assert_eq!(shorten(&format!("x{message}")).len(), MESSAGE_BYTES - 1);
+        assert_eq!(reason(&message).len(), MESSAGE_BYTES);
+        assert_eq!(reason(&format!("x{message}")).len(), MESSAGE_BYTES - 1);
+    }
+
+    #[test]
+    fn the_dump_of_a_rejected_resource_is_not_kept() {
+        let message = "goo.gle/debugproto    \nname: \"filter\"\ntoken: \"hunter2\"\n: Proto constraint validation failed";
+        assert_eq!(reason(message), "Proto constraint validation failed");
+        let undecodable = "Unable to unpack as Cluster: goo.gle/debugstr  \nvalue: \"hunter2\"";
+        assert_eq!(reason(undecodable), "Unable to unpack as Cluster");
+        assert_eq!(blamed(message, &["filter", "other"]), Blame::Mentioned(set(&["filter"])));
+        assert_eq!(reason("echo\n: no\n"), "echo\n: no");
     }
 }

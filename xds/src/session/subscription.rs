@@ -1,9 +1,9 @@
 //! What a client wants, holds and still has to be sent, for one type.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -18,6 +18,9 @@ use crate::{
     cache::State,
     resource::{Resource, ResourceType, Version},
 };
+
+/// How many unanswered responses of a type are kept in mind.
+const UNANSWERED: usize = 8;
 
 /// Stands for all names in a request.
 const WILDCARD: &str = "*";
@@ -41,7 +44,7 @@ enum Target {
     Resource(Arc<Resource>),
 }
 
-/// Names and what a response says of them; `None` says that there is nothing.
+/// Names, in order, and what a response says of them; `None` says that there is nothing.
 pub(super) type Batch = Vec<(Arc<str>, Option<Arc<Resource>>)>;
 
 /// A response that the client has not answered yet.
@@ -74,8 +77,9 @@ pub(super) struct Subscription {
     must_answer: bool,
     /// Parts of a rejected response, to be sent one by one, the last first, until the culprit is found alone.
     suspects: Vec<BTreeSet<Arc<str>>>,
-    pub(super) outstanding: Option<Outstanding>,
-    pub(super) last_nonce: Option<String>,
+    /// Not answered yet, the oldest first: one, or more if the client has not answered in time.
+    outstanding: VecDeque<Outstanding>,
+    last_nonce: Option<String>,
 }
 
 impl Subscription {
@@ -94,7 +98,7 @@ impl Subscription {
             removals: BTreeSet::new(),
             must_answer: false,
             suspects: Vec::new(),
-            outstanding: None,
+            outstanding: VecDeque::new(),
             last_nonce: None,
         }
     }
@@ -230,6 +234,7 @@ impl Subscription {
             (Target::Nothing, Some(Held::Claimed(_) | Held::Acknowledged(_))) if !again => {
                 self.withdraw(name);
             }
+            (Target::Nothing, None) if !again && self.is_on_its_way(name) => self.withdraw(name),
             (Target::Nothing, None) if !again && !self.names.contains(name) => {}
             (Target::Nothing, _) => self.deny(name),
         }
@@ -280,6 +285,14 @@ impl Subscription {
         }
     }
 
+    /// Whether an unanswered response carries a resource of this name.
+    fn is_on_its_way(&self, name: &Arc<str>) -> bool {
+        self.outstanding.iter().any(|response| {
+            let position = response.batch.binary_search_by(|(sent, _)| sent.cmp(name));
+            position.is_ok_and(|position| response.batch[position].1.is_some())
+        })
+    }
+
     pub(super) fn wants(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
@@ -290,6 +303,35 @@ impl Subscription {
 
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
+    }
+
+    pub(super) fn has_unanswered(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Outstanding> {
+        self.outstanding.iter()
+    }
+
+    /// Whether a request was sent before its client had the last response.
+    pub(super) fn is_stale(&self, nonce: &str) -> bool {
+        self.last_nonce.as_ref().is_some_and(|last| last != nonce)
+    }
+
+    /// Until when the answer to the last response is awaited.
+    pub(super) fn waits_until(&self, patience: Duration) -> Option<Instant> {
+        self.outstanding.back().map(|last| last.sent + patience)
+    }
+
+    /// Notes that a response has been sent.
+    pub(super) fn sent(&mut self, state: &State, response: Outstanding) {
+        self.last_nonce = Some(response.nonce.clone());
+        self.outstanding.push_back(response);
+        if self.outstanding.len() > UNANSWERED
+            && let Some(forgotten) = self.outstanding.pop_front()
+        {
+            self.doubt(state, forgotten.batch);
+        }
     }
 
     /// Takes what the next response has to add, up to a size of `max_bytes` unless a single resource is larger.
@@ -311,7 +353,8 @@ impl Subscription {
                 Target::Nothing | Target::Unchanged => None,
             };
             bytes += name.len() + content.as_ref().map_or(0, |resource| resource.body().len());
-            if bytes > max_bytes && !batch.is_empty() {
+            let is_full = bytes > max_bytes || self.ty.is_sent_alone();
+            if is_full && !batch.is_empty() {
                 break;
             }
             self.additions.remove(&name);
@@ -326,14 +369,14 @@ impl Subscription {
         std::mem::take(&mut self.removals).into_iter().map(|name| (name, None)).collect()
     }
 
-    /// All resources the client holds once it has accepted the batch.
+    /// All resources the client holds once it has accepted the batch and all that was sent before.
     pub(super) fn listing(&self, batch: &Batch) -> Vec<Arc<Resource>> {
         let held = self.held.iter().filter_map(|(name, held)| match held {
             Held::Acknowledged(resource) => Some((name, resource)),
             Held::Nothing | Held::Claimed(_) => None,
         });
         let mut listing: BTreeMap<_, _> = held.collect();
-        for (name, content) in batch {
+        for (name, content) in self.outstanding.iter().flat_map(|response| &response.batch).chain(batch) {
             match content {
                 Some(resource) => listing.insert(name, resource),
                 None => listing.remove(name),
@@ -342,15 +385,30 @@ impl Subscription {
         listing.into_values().cloned().collect()
     }
 
-    /// Takes the client's answer to a response. Ignores an answer to any but the outstanding one.
+    /// Takes the client's answer to a response. Ignores an answer to any but an outstanding one.
     pub(super) fn answer(&mut self, state: &State, nonce: &str, error: Option<&str>, at: Timestamp) {
-        let Some(outstanding) = self.outstanding.take_if(|outstanding| outstanding.nonce == nonce) else {
+        let Some(position) = self.outstanding.iter().position(|response| response.nonce == nonce) else {
             debug!(ty = %self.ty, nonce, "ignored an answer to no outstanding response");
             return;
         };
+        let later = self.outstanding.split_off(position + 1);
+        let mut answered = std::mem::replace(&mut self.outstanding, later);
+        let response = answered.pop_back();
+        for skipped in answered {
+            self.doubt(state, skipped.batch);
+        }
+        let Some(Outstanding { batch, .. }) = response else { return };
         match error {
-            None => self.accept(state, outstanding.batch),
-            Some(message) => self.reject(state, outstanding.batch, message, at),
+            None => self.accept(state, batch),
+            Some(message) => self.reject(state, batch, message, at),
+        }
+    }
+
+    /// Sends again what the client may or may not have taken.
+    fn doubt(&mut self, state: &State, batch: Batch) {
+        for (name, _) in batch {
+            self.again.insert(Arc::clone(&name));
+            self.review(state, &name);
         }
     }
 
@@ -376,7 +434,6 @@ impl Subscription {
     }
 
     fn reject(&mut self, state: &State, batch: Batch, message: &str, at: Timestamp) {
-        let message = nack::shorten(message);
         let (resources, absences): (Batch, Batch) =
             batch.into_iter().partition(|(_, content)| content.is_some());
         // There is no other way to say that something is gone, so saying it again would not help.
@@ -387,25 +444,23 @@ impl Subscription {
         } else {
             self.suspect(message, resources.iter().map(|(name, _)| name))
         };
+        let message = nack::reason(message);
         if resources.is_empty() {
-            warn!(ty = %self.ty, message, "a response without resources was rejected");
+            warn!(ty = %self.ty, error = %message, "a response without resources was rejected");
         }
-        for (name, resource) in resources {
-            let Some(resource) = resource.filter(|_| culprits.contains(&name)) else {
-                // Envoy applies the good resources of some rejected responses but not of others. Sending them
-                // again is right in both cases.
-                self.again.insert(Arc::clone(&name));
-                self.review(state, &name);
-                continue;
-            };
-            let version = resource.version();
-            warn!(ty = %self.ty, %name, %version, message, "a resource was rejected");
-            if !matches!(self.held.get(&name), Some(Held::Acknowledged(old)) if old.version() != version)
-                && !matches!(self.held.get(&name), Some(Held::Claimed(_)))
-            {
+        // Envoy applies the good resources of some rejected responses but not of others. Sending them again is right
+        // in both cases.
+        let (bad, others): (Batch, Batch) =
+            resources.into_iter().partition(|(name, _)| culprits.contains(name));
+        self.doubt(state, others);
+        for (name, version) in bad.into_iter().filter_map(|(name, content)| Some((name, content?.version())))
+        {
+            warn!(ty = %self.ty, %name, %version, error = %message, "a resource was rejected");
+            let keeps_another = self.held_version(&name).is_some_and(|held| held != version);
+            if !keeps_another && !matches!(self.held.get(&name), Some(Held::Claimed(_))) {
                 self.held.insert(Arc::clone(&name), Held::Nothing);
             }
-            self.rejections.insert(self.ty, &name, Nack { version, message: message.to_owned(), at });
+            self.rejections.insert(self.ty, &name, Nack { version, message: message.clone(), at });
             self.review(state, &name);
         }
     }
