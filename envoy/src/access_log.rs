@@ -1,0 +1,57 @@
+//! Access logs, with Kuscia's columns.
+
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog as AccessLogger, access_log::ConfigType};
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{StdoutAccessLog, stdout_access_log};
+
+use crate::gateway::Side;
+use crate::message::{any, text_format};
+use crate::settings::AccessLog;
+
+/// Client, time, source, service, request, trace, outcome, sizes, milliseconds in all. The two columns at the end are
+/// those of request and response bodies, which are never logged here.
+const EXTERNAL: &str = concat!(
+    "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - [%START_TIME(%d/%b/%Y:%H:%M:%S %z)%] ",
+    "%REQ(Kuscia-Source)% %REQ(Kuscia-Host?:authority)% ",
+    "\"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" ",
+    "%REQ(x-b3-traceid)% %REQ(x-b3-spanid)% %RESPONSE_CODE% %RESPONSE_FLAGS% %REQ(content-length)% ",
+    "%UPSTREAM_WIRE_BYTES_RECEIVED% %DURATION% - -\n",
+);
+
+/// The same, and after the milliseconds in all those until the request, the response's begin and its end.
+const INTERNAL: &str = concat!(
+    "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - [%START_TIME(%d/%b/%Y:%H:%M:%S %z)%] ",
+    "%REQ(Kuscia-Source)% %REQ(Kuscia-Host?:authority)% ",
+    "\"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" ",
+    "%REQ(x-b3-traceid)% %REQ(x-b3-spanid)% %RESPONSE_CODE% %RESPONSE_FLAGS% %REQ(content-length)% ",
+    "%UPSTREAM_WIRE_BYTES_RECEIVED% %DURATION% %REQUEST_DURATION% %RESPONSE_DURATION% ",
+    "%RESPONSE_TX_DURATION% - -\n",
+);
+
+pub(crate) fn access_log(side: Side, target: &AccessLog) -> Vec<AccessLogger> {
+    let format = match side {
+        Side::Internal => INTERNAL,
+        Side::External => EXTERNAL,
+    };
+    let format = text_format(format.to_owned());
+    let (name, config) = match target {
+        AccessLog::Off => return Vec::new(),
+        AccessLog::Stdout => {
+            let format = Some(stdout_access_log::AccessLogFormat::LogFormat(format));
+            ("envoy.access_loggers.stdout", any(&StdoutAccessLog { access_log_format: format }))
+        }
+        AccessLog::Directory(folder) => {
+            let file = folder.join(format!("{}.log", side.name()));
+            let file = FileAccessLog {
+                path: file.to_string_lossy().into_owned(),
+                access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(format)),
+            };
+            ("envoy.access_loggers.file", any(&file))
+        }
+    };
+    vec![AccessLogger {
+        name: name.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(config)),
+        ..AccessLogger::default()
+    }]
+}

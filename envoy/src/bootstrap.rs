@@ -1,0 +1,168 @@
+//! The bootstrap of the Envoy beside the mesh: where it finds the mesh, and the limits that only a bootstrap can set.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+/// What goes into a bootstrap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootstrapSettings {
+    /// Name of this Envoy, by which the mesh tells its clients apart.
+    pub node_id: String,
+    /// Name of the group of Envoys that it belongs to: the domain.
+    pub cluster: String,
+    /// Where the mesh serves xDS.
+    pub xds: XdsAddress,
+    /// Where Envoy serves its admin pages. They show tokens and shut Envoy down, so strangers must not reach them.
+    pub admin: AdminAddress,
+    /// Connections that Envoy accepts in all. It refuses more, for each takes a file handle.
+    pub max_connections: u32,
+    /// Bytes of heap beyond which Envoy refuses requests.
+    pub max_heap_bytes: u64,
+}
+
+impl BootstrapSettings {
+    /// Connections that a gateway accepts unless told otherwise.
+    pub const DEFAULT_MAX_CONNECTIONS: u32 = 50_000;
+    /// Heap of a gateway unless told otherwise: 4 GiB.
+    pub const DEFAULT_MAX_HEAP_BYTES: u64 = 4 << 30;
+}
+
+/// Where the mesh serves xDS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum XdsAddress {
+    /// At a Unix socket.
+    Unix(PathBuf),
+    /// At a TCP port.
+    Tcp(SocketAddr),
+}
+
+/// Where Envoy serves its admin pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// At a Unix socket.
+    Unix(PathBuf),
+    /// At a TCP port.
+    Tcp(SocketAddr),
+}
+
+/// Prefixes and suffixes of the statistics that Envoy keeps. Clusters make a hundred each, which with thousands of
+/// services is most of Envoy's memory; of those, only what shows the state of a service or a peer is kept.
+const STATISTICS: [(&str, &str); 16] = [
+    ("prefix", "server."),
+    ("prefix", "listener."),
+    ("prefix", "listener_manager."),
+    ("prefix", "cluster_manager."),
+    ("prefix", "control_plane."),
+    ("prefix", "http."),
+    ("prefix", "overload."),
+    ("prefix", "extension_config_discovery."),
+    ("prefix", "cluster.xds."),
+    ("suffix", ".membership_healthy"),
+    ("suffix", ".membership_total"),
+    ("suffix", ".upstream_cx_active"),
+    ("suffix", ".upstream_cx_connect_fail"),
+    ("suffix", ".upstream_rq_total"),
+    ("suffix", ".upstream_rq_5xx"),
+    ("suffix", ".ssl.fail_verify_error"),
+];
+
+/// A bootstrap with delta xDS, as the JSON (and so YAML) that `envoy -c` reads.
+#[must_use]
+pub fn bootstrap(settings: &BootstrapSettings) -> Value {
+    let admin = match &settings.admin {
+        AdminAddress::Unix(path) => pipe(path),
+        AdminAddress::Tcp(address) => socket(*address),
+    };
+    let ads = json!({"ads": {}, "resource_api_version": "V3"});
+    json!({
+        "node": {"id": settings.node_id, "cluster": settings.cluster},
+        "admin": {"address": admin},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": true,
+                // A mesh that restarts is found again within two seconds, not thirty.
+                "grpc_services": [{"envoy_grpc": {
+                    "cluster_name": "xds",
+                    "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}},
+                }}],
+            },
+            "lds_config": ads,
+            "cds_config": ads,
+        },
+        "static_resources": {"clusters": [xds_cluster(&settings.xds)]},
+        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": statistics()}}},
+        "overload_manager": overload_manager(settings),
+    })
+}
+
+fn xds_cluster(xds: &XdsAddress) -> Value {
+    let address = match xds {
+        XdsAddress::Unix(path) => pipe(path),
+        XdsAddress::Tcp(address) => socket(*address),
+    };
+    json!({
+        "name": "xds",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": "xds",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {
+                    "connection_keepalive": {"interval": "30s", "timeout": "5s"},
+                }},
+            },
+        },
+    })
+}
+
+fn statistics() -> Vec<Value> {
+    STATISTICS.iter().map(|(kind, text)| json!({*kind: text})).collect()
+}
+
+fn overload_manager(settings: &BootstrapSettings) -> Value {
+    let at = |resource: &str, share: f64| json!([{"name": resource, "threshold": {"value": share}}]);
+    json!({
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": settings.max_connections,
+                },
+            },
+            {
+                "name": "envoy.resource_monitors.fixed_heap",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": settings.max_heap_bytes,
+                },
+            },
+        ],
+        "actions": [
+            {
+                "name": "envoy.overload_actions.shrink_heap",
+                "triggers": at("envoy.resource_monitors.fixed_heap", 0.9),
+            },
+            {
+                "name": "envoy.overload_actions.stop_accepting_requests",
+                "triggers": at("envoy.resource_monitors.fixed_heap", 0.95),
+            },
+        ],
+    })
+}
+
+fn pipe(path: &Path) -> Value {
+    json!({"pipe": {"path": path}})
+}
+
+fn socket(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip(), "port_value": address.port()}})
+}

@@ -1,0 +1,119 @@
+//! The route tables of both listeners.
+
+mod external;
+mod internal;
+
+use envoy_types::pb::envoy::config::route::v3::{
+    DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+    VirtualHost,
+    header_matcher::HeaderMatchSpecifier,
+    retry_policy::{RetryHostPredicate, retry_host_predicate},
+    route,
+    route_action::{ClusterNotFoundResponseCode, ClusterSpecifier},
+    route_match::PathSpecifier,
+};
+use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+
+use crate::gateway::{Gateway, Side};
+use crate::headers::{self, overwrite};
+use crate::message::{any, inline, seconds, string_matcher, uint};
+use crate::resource::{Resource, type_url};
+
+pub(crate) use external::external;
+pub(crate) use internal::internal;
+
+/// A stream on which nothing moves ends after a day. There is no other limit: jobs hold streams open for hours.
+const STREAM_IDLE_SECONDS: i64 = 24 * 3600;
+
+fn route_config(side: Side, gateway: &Gateway, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
+    let own = [headers::CLUSTER, headers::CLUSTER_OF_LABEL, headers::CLUSTER_OF_DOMAIN];
+    RouteConfiguration {
+        name: side.route_config().to_owned(),
+        virtual_hosts,
+        request_headers_to_remove: own.map(str::to_owned).into(),
+        response_headers_to_add: gateway.response_headers(side),
+        ..RouteConfiguration::default()
+    }
+}
+
+fn resource(config: &RouteConfiguration) -> Resource {
+    Resource::new(type_url::ROUTES, config.name.clone(), config)
+}
+
+/// Every path, to the cluster that `header` names. No such cluster: 404.
+fn route_by_header(header: &str) -> Route {
+    route_to(any_path(Vec::new()), service_action(header))
+}
+
+fn service_action(header: &str) -> RouteAction {
+    RouteAction {
+        cluster_not_found_response_code: ClusterNotFoundResponseCode::NotFound.into(),
+        ..route_action(ClusterSpecifier::ClusterHeader(header.to_owned()))
+    }
+}
+
+fn route_to(path: RouteMatch, action: RouteAction) -> Route {
+    Route { r#match: Some(path), action: Some(route::Action::Route(action)), ..Route::default() }
+}
+
+fn route_action(cluster: ClusterSpecifier) -> RouteAction {
+    RouteAction {
+        cluster_specifier: Some(cluster),
+        timeout: seconds(0),
+        idle_timeout: seconds(STREAM_IDLE_SECONDS),
+        retry_policy: Some(retry_policy()),
+        ..RouteAction::default()
+    }
+}
+
+/// Retries only what cannot have reached an application.
+fn retry_policy() -> RetryPolicy {
+    RetryPolicy {
+        retry_on: "connect-failure,refused-stream,reset-before-request".to_owned(),
+        num_retries: uint(2),
+        retry_host_predicate: vec![RetryHostPredicate {
+            name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
+            config_type: Some(retry_host_predicate::ConfigType::TypedConfig(any(&PreviousHostsPredicate {}))),
+        }],
+        host_selection_retry_max_attempts: 3,
+        ..RetryPolicy::default()
+    }
+}
+
+/// The gateway's own answer to every request.
+fn refusal(gateway: &Gateway, side: Side, status: u32, details: &str, reason: &str) -> Route {
+    Route {
+        r#match: Some(any_path(Vec::new())),
+        action: Some(route::Action::DirectResponse(DirectResponseAction {
+            status,
+            body: Some(inline(gateway.error_body(reason))),
+            body_format: None,
+        })),
+        response_headers_to_add: vec![
+            overwrite(headers::ERROR_MESSAGE, gateway.error_message(side, details, reason)),
+            overwrite("content-type", "application/json"),
+        ],
+        ..Route::default()
+    }
+}
+
+fn any_path(headers: Vec<HeaderMatcher>) -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+        headers,
+        ..RouteMatch::default()
+    }
+}
+
+fn header_matches(name: &str, pattern: MatchPattern) -> HeaderMatcher {
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(string_matcher(pattern))),
+        ..HeaderMatcher::default()
+    }
+}
+
+fn virtual_host(name: impl Into<String>, domain: impl Into<String>, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost { name: name.into(), domains: vec![domain.into()], routes, ..VirtualHost::default() }
+}

@@ -1,0 +1,79 @@
+//! Certificates, keys and authorities, which Envoy fetches by name.
+
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, SdsSecretConfig, Secret, TlsCertificate, TlsParameters, secret,
+    tls_parameters::TlsProtocol,
+};
+use model::{DomainId, Snapshot, Trust};
+
+use crate::message::{ads, inline};
+use crate::resource::{Resource, type_url};
+use crate::settings::{ExternalProtocol, KeyMaterial};
+
+/// Certificate and key of the external listener.
+pub(crate) const EXTERNAL_SERVER: &str = "external-server";
+/// This domain's authority.
+pub(crate) const DOMAIN_AUTHORITY: &str = "domain-authority";
+/// Name of Envoy's TLS transport socket.
+pub(crate) const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
+
+pub(crate) fn secrets(
+    snapshot: &Snapshot,
+    protocol: ExternalProtocol,
+    keys: Option<&KeyMaterial>,
+) -> Vec<Resource> {
+    let peers = snapshot.outbound.values().filter_map(|route| {
+        let uses_tls = route.endpoint.ports.iter().any(|port| port.tls);
+        match &route.trust {
+            Trust::Authority(pem) if uses_tls => Some(authority(peer_authority(&route.destination), pem)),
+            Trust::Authority(_) | Trust::SystemRoots => None,
+        }
+    });
+    let own = match (protocol, keys) {
+        (ExternalProtocol::NoTls, _) | (_, None) => Vec::new(),
+        (ExternalProtocol::Tls, Some(keys)) => vec![server(keys)],
+        (ExternalProtocol::Mtls, Some(keys)) => {
+            vec![server(keys), authority(DOMAIN_AUTHORITY.to_owned(), &keys.authority_pem)]
+        }
+    };
+    own.into_iter().chain(peers).collect()
+}
+
+/// Name of the authority of another domain.
+pub(crate) fn peer_authority(peer: &DomainId) -> String {
+    format!("peer|{peer}")
+}
+
+pub(crate) fn sds(name: impl Into<String>) -> SdsSecretConfig {
+    SdsSecretConfig { name: name.into(), sds_config: Some(ads()) }
+}
+
+pub(crate) fn tls_versions() -> TlsParameters {
+    TlsParameters {
+        tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+        tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+        ..TlsParameters::default()
+    }
+}
+
+fn server(keys: &KeyMaterial) -> Resource {
+    let certificate = TlsCertificate {
+        certificate_chain: Some(inline(keys.external_chain_pem.as_str())),
+        private_key: Some(inline(keys.external_key_pem.as_str())),
+        ..TlsCertificate::default()
+    };
+    resource(EXTERNAL_SERVER.to_owned(), secret::Type::TlsCertificate(certificate))
+}
+
+fn authority(name: String, pem: &str) -> Resource {
+    let context = CertificateValidationContext {
+        trusted_ca: Some(inline(pem)),
+        ..CertificateValidationContext::default()
+    };
+    resource(name, secret::Type::ValidationContext(context))
+}
+
+fn resource(name: String, secret: secret::Type) -> Resource {
+    let secret = Secret { name: name.clone(), r#type: Some(secret) };
+    Resource::new(type_url::SECRET, name, &secret)
+}
