@@ -52,6 +52,13 @@ impl FieldErrors {
         self.0.is_empty()
     }
 
+    /// A problem of the field at `path`, and no other.
+    pub(crate) fn one(path: impl Into<String>, problem: Problem) -> Self {
+        let mut errors = Self::default();
+        errors.add(path, problem);
+        errors
+    }
+
     /// Notes a problem of the field at `path`.
     pub fn add(&mut self, path: impl Into<String>, problem: Problem) {
         self.0.push(FieldError { path: path.into(), problem: problem.problem, remedy: problem.remedy });
@@ -70,11 +77,5 @@ impl FieldErrors {
 
     fn joined(&self) -> String {
         self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl From<FieldError> for FieldErrors {
-    fn from(error: FieldError) -> Self {
-        Self(vec![error])
     }
 }

@@ -3,65 +3,50 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use certs::{DomainKey, PublicKey};
+use certs::DomainKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use crate::api::{Condition, ConditionStatus, Domain, DomainRoute};
-use crate::error::{FieldErrors, Problem};
-use crate::route::{self, DomainCertificate, Rejection, Route};
-use crate::{DomainId, Kind, Object, ObjectRef, Snapshot, StatusChange, StatusUpdate, service};
-
-/// What a source tells the index.
-///
-/// A source that (re)reads all objects of a kind says `Init`, then `InitApply` for each, then `InitDone`; until then
-/// the old state of that kind stays. Objects that a finished reading did not name are gone.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A reading of all objects of this kind begins.
-    Init(Kind),
-    /// An object of that reading.
-    InitApply(Object),
-    /// The reading of this kind is complete.
-    InitDone(Kind),
-    /// An object was added or changed.
-    Apply(Object),
-    /// An object is gone.
-    Delete(ObjectRef),
-}
+use crate::api::{Condition, ConditionStatus, DomainRoute};
+use crate::domain::{self, DomainCertificate};
+use crate::endpoints::{self, EndpointGroup};
+use crate::error::FieldErrors;
+use crate::route::{self, Rejection};
+use crate::{DomainId, Event, Kind, Object, ObjectRef, Snapshot, StatusChange, StatusUpdate, service};
 
 /// All objects of a domain, parsed.
 ///
 /// Objects that are wrong keep their last good version in force and are listed in [`Snapshot::rejected`]; a wrong
-/// object never affects another one.
+/// object never affects another one. Of a wrong route, the status is still followed: its tokens go on.
 #[derive(Debug)]
 pub struct Index {
     domain: DomainId,
     key: DomainKey,
     awaited: BTreeSet<Kind>,
     reading: BTreeMap<Kind, Vec<Object>>,
-    certificates: BTreeMap<String, DomainCertificate>,
+    // What depends on no other object is kept parsed.
+    certificates: BTreeMap<DomainId, DomainCertificate>,
+    endpoints: BTreeMap<String, Vec<EndpointGroup>>,
+    slices: BTreeMap<String, Slice>,
+    // What depends on others is kept as it came, and parsed again when one of them changes.
     routes: BTreeMap<String, DomainRoute>,
     services: BTreeMap<String, core::Service>,
-    endpoints: BTreeMap<String, core::Endpoints>,
-    slices: BTreeMap<String, EndpointSlice>,
-    stale: Stale,
-    conditions: BTreeMap<String, Condition>,
+    stale_routes: BTreeSet<String>,
+    stale_services: BTreeSet<String>,
+    rejected: BTreeMap<ObjectRef, FieldErrors>,
     snapshot: Arc<Snapshot>,
     published: bool,
 }
 
-/// The names of what must be parsed again.
-#[derive(Debug, Default)]
-struct Stale {
-    routes: BTreeSet<String>,
-    services: BTreeSet<String>,
-    rejected: BTreeMap<ObjectRef, Option<FieldErrors>>,
+/// A parsed `EndpointSlice`.
+#[derive(Debug)]
+struct Slice {
+    /// Name of its service.
+    service: Option<String>,
+    group: EndpointGroup,
 }
 
 impl Index {
@@ -75,12 +60,13 @@ impl Index {
             awaited: awaited.into_iter().collect(),
             reading: BTreeMap::new(),
             certificates: BTreeMap::new(),
-            routes: BTreeMap::new(),
-            services: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             slices: BTreeMap::new(),
-            stale: Stale::default(),
-            conditions: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            services: BTreeMap::new(),
+            stale_routes: BTreeSet::new(),
+            stale_services: BTreeSet::new(),
+            rejected: BTreeMap::new(),
             published: false,
         }
     }
@@ -93,13 +79,9 @@ impl Index {
             }
             Event::InitApply(object) => self.reading.entry(object.kind()).or_default().push(object),
             Event::InitDone(kind) => {
-                let objects = self.reading.remove(&kind).unwrap_or_default();
-                let named: BTreeSet<ObjectRef> = objects.iter().map(Object::reference).collect();
-                for gone in self.references(kind).into_iter().filter(|reference| !named.contains(reference)) {
-                    self.delete(&gone);
-                }
-                for object in objects {
-                    self.put(object);
+                // A reading that never began says nothing about what is gone.
+                if let Some(objects) = self.reading.remove(&kind) {
+                    self.replace(kind, objects);
                 }
                 self.awaited.remove(&kind);
             }
@@ -108,224 +90,216 @@ impl Index {
         }
     }
 
-    /// Parses what changed. Answers the new snapshot, if it differs from the last one, and the conditions that do.
+    /// Parses what changed. Answers the new snapshot, if it differs from the last one, and the conditions that the
+    /// changed objects do not show yet.
+    ///
+    /// Nothing remembers that a condition was answered: whoever writes it tries until it is written or the object
+    /// changes, and a condition that was lost is answered again with the object's next change.
     pub fn commit(&mut self, now: Timestamp) -> (Option<Arc<Snapshot>>, Vec<StatusUpdate>) {
         if !self.awaited.is_empty() {
             return (None, Vec::new());
         }
-        let stale = std::mem::take(&mut self.stale);
         let mut snapshot = Snapshot::clone(&self.snapshot);
-        let mut updates = Vec::new();
-        for (reference, errors) in stale.rejected {
-            note_rejection(&mut snapshot, reference, errors);
+        let stale_routes = std::mem::take(&mut self.stale_routes);
+        let refreshed = stale_routes.iter().filter_map(|name| self.refresh_route(name, &mut snapshot, now));
+        let updates = refreshed.collect();
+        self.refresh_services(&mut snapshot);
+        snapshot.rejected.clone_from(&self.rejected);
+        if self.published && snapshot == *self.snapshot {
+            return (None, updates);
         }
-        for name in stale.routes {
-            updates.extend(self.refresh_route(&name, &mut snapshot, now));
-        }
-        for name in stale.services {
-            self.refresh_service(&name, &mut snapshot);
-        }
-        let changed = !self.published || snapshot != *self.snapshot;
         self.published = true;
-        if changed {
-            self.snapshot = Arc::new(snapshot);
-        }
-        (changed.then(|| Arc::clone(&self.snapshot)), updates)
+        self.snapshot = Arc::new(snapshot);
+        (Some(Arc::clone(&self.snapshot)), updates)
     }
 
-    fn references(&self, kind: Kind) -> Vec<ObjectRef> {
-        let namespaced =
-            |name: &String| ObjectRef { kind, namespace: self.domain.to_string(), name: name.clone() };
-        match kind {
-            Kind::Domain => self
-                .certificates
-                .keys()
-                .map(|name| ObjectRef { kind, namespace: String::new(), name: name.clone() })
-                .chain(self.snapshot.rejected.keys().filter(|reference| reference.kind == kind).cloned())
-                .collect(),
-            Kind::DomainRoute => self.routes.keys().map(namespaced).collect(),
-            Kind::Service => self.services.keys().map(namespaced).collect(),
-            Kind::Endpoints => self.endpoints.keys().map(namespaced).collect(),
-            Kind::EndpointSlice => self.slices.keys().map(namespaced).collect(),
-            Kind::ClusterDomainRoute | Kind::Gateway => Vec::new(),
+    /// Makes `objects` all that there are of `kind`.
+    fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
+        let named: BTreeSet<ObjectRef> = objects.iter().map(Object::reference).collect();
+        for gone in self.known(kind).difference(&named) {
+            self.delete(gone);
         }
+        for object in objects {
+            self.put(object);
+        }
+    }
+
+    /// The objects of `kind` that make a difference, be they good or not.
+    fn known(&self, kind: Kind) -> BTreeSet<ObjectRef> {
+        let names: Vec<&str> = match kind {
+            Kind::Domain => self.certificates.keys().map(DomainId::as_str).collect(),
+            Kind::DomainRoute => self.routes.keys().map(String::as_str).collect(),
+            Kind::Service => self.services.keys().map(String::as_str).collect(),
+            Kind::Endpoints => self.endpoints.keys().map(String::as_str).collect(),
+            Kind::EndpointSlice => self.slices.keys().map(String::as_str).collect(),
+            Kind::ClusterDomainRoute | Kind::Gateway => Vec::new(),
+        };
+        let rejected = self.rejected.keys().filter(|reference| reference.kind == kind).cloned();
+        names.into_iter().map(|name| self.reference(kind, name)).chain(rejected).collect()
+    }
+
+    fn reference(&self, kind: Kind, name: &str) -> ObjectRef {
+        let namespace = if kind.is_namespaced() { self.domain.as_str() } else { "" };
+        ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// False for objects of other domains.
+    fn concerns(&self, reference: &ObjectRef) -> bool {
+        !reference.kind.is_namespaced() || reference.namespace == self.domain.as_str()
     }
 
     fn put(&mut self, object: Object) {
         let reference = object.reference();
-        if reference.kind.is_namespaced() && reference.namespace != self.domain.as_str() {
+        if !self.concerns(&reference) {
             return;
         }
         match object {
-            Object::Domain(domain) => self.put_domain(reference, &domain),
+            Object::Domain(domain) => {
+                if let Some((id, certificate)) = self.accept(reference, domain::parse(&domain)) {
+                    self.set_certificate(&id, certificate);
+                }
+            }
             Object::DomainRoute(route) => {
-                self.stale.routes.insert(reference.name.clone());
-                self.routes.insert(reference.name, *route);
+                if self.routes.get(&reference.name) != Some(&*route) {
+                    self.stale_routes.insert(reference.name.clone());
+                    self.routes.insert(reference.name, *route);
+                }
             }
             Object::Service(service) => {
-                self.stale.services.insert(reference.name.clone());
+                self.stale_services.insert(reference.name.clone());
                 self.services.insert(reference.name, *service);
             }
-            Object::Endpoints(endpoints) => {
-                self.stale.services.insert(reference.name.clone());
-                self.endpoints.insert(reference.name, *endpoints);
+            Object::Endpoints(object) => {
+                let name = reference.name.clone();
+                if let Some(groups) = self.accept(reference, endpoints::parse_endpoints(&object)) {
+                    self.stale_services.insert(name.clone());
+                    self.endpoints.insert(name, groups);
+                }
             }
-            Object::EndpointSlice(slice) => {
-                self.stale.services.extend(service_of(&slice));
-                if let Some(old) = self.slices.insert(reference.name, *slice) {
-                    self.stale.services.extend(service_of(&old));
+            Object::EndpointSlice(object) => {
+                let name = reference.name.clone();
+                if let Some(group) = self.accept(reference, endpoints::parse_slice(&object)) {
+                    self.set_slice(&name, Some(Slice { service: service_of(&object), group }));
                 }
             }
             Object::ClusterDomainRoute(_) | Object::Gateway(_) => {}
         }
     }
 
-    fn put_domain(&mut self, reference: ObjectRef, domain: &Domain) {
-        match domain_certificate(domain) {
-            Ok(certificate) => {
-                self.stale.rejected.insert(reference.clone(), None);
-                if self.certificates.get(&reference.name) != certificate.as_ref() {
-                    self.stale.routes.extend(self.routes.keys().cloned());
-                }
-                match certificate {
-                    Some(certificate) => self.certificates.insert(reference.name, certificate),
-                    None => self.certificates.remove(&reference.name),
-                };
-            }
-            Err(errors) => {
-                self.stale.rejected.insert(reference, Some(errors));
-            }
-        }
-    }
-
     fn delete(&mut self, reference: &ObjectRef) {
-        if reference.kind.is_namespaced() && reference.namespace != self.domain.as_str() {
+        if !self.concerns(reference) {
             return;
         }
+        self.rejected.remove(reference);
         let name = &reference.name;
         match reference.kind {
             Kind::Domain => {
-                self.stale.rejected.insert(reference.clone(), None);
-                if self.certificates.remove(name).is_some() {
-                    self.stale.routes.extend(self.routes.keys().cloned());
+                if let Ok(id) = name.parse() {
+                    self.set_certificate(&id, None);
                 }
             }
             Kind::DomainRoute => {
                 self.routes.remove(name);
-                self.stale.routes.insert(name.clone());
+                self.stale_routes.insert(name.clone());
             }
             Kind::Service => {
                 self.services.remove(name);
-                self.stale.services.insert(name.clone());
+                self.stale_services.insert(name.clone());
             }
             Kind::Endpoints => {
                 self.endpoints.remove(name);
-                self.stale.services.insert(name.clone());
+                self.stale_services.insert(name.clone());
             }
-            Kind::EndpointSlice => {
-                if let Some(old) = self.slices.remove(name) {
-                    self.stale.services.extend(service_of(&old));
-                }
-            }
+            Kind::EndpointSlice => self.set_slice(name, None),
             Kind::ClusterDomainRoute | Kind::Gateway => {}
         }
     }
 
+    /// The parsed object, or `None` after noting why it is rejected.
+    fn accept<T>(&mut self, object: ObjectRef, parsed: Result<T, FieldErrors>) -> Option<T> {
+        match parsed {
+            Ok(value) => {
+                self.rejected.remove(&object);
+                Some(value)
+            }
+            Err(errors) => {
+                self.rejected.insert(object, errors);
+                None
+            }
+        }
+    }
+
+    fn set_certificate(&mut self, id: &DomainId, certificate: Option<DomainCertificate>) {
+        if self.certificates.get(id) == certificate.as_ref() {
+            return;
+        }
+        match certificate {
+            Some(certificate) => self.certificates.insert(id.clone(), certificate),
+            None => self.certificates.remove(id),
+        };
+        let domain = &self.domain;
+        let names = [format!("{domain}-{id}"), format!("{id}-{domain}")];
+        self.stale_routes.extend(names.into_iter().filter(|name| self.routes.contains_key(name)));
+    }
+
+    fn set_slice(&mut self, name: &str, slice: Option<Slice>) {
+        self.stale_services.extend(slice.as_ref().and_then(|slice| slice.service.clone()));
+        let old = match slice {
+            Some(slice) => self.slices.insert(name.to_owned(), slice),
+            None => self.slices.remove(name),
+        };
+        self.stale_services.extend(old.and_then(|old| old.service));
+    }
+
     fn refresh_route(&mut self, name: &str, snapshot: &mut Snapshot, now: Timestamp) -> Option<StatusUpdate> {
-        let reference =
-            ObjectRef { kind: Kind::DomainRoute, namespace: self.domain.to_string(), name: name.to_owned() };
         let Some(object) = self.routes.get(name) else {
-            self.conditions.remove(name);
-            drop_route(snapshot, &reference);
-            note_rejection(snapshot, reference, None);
+            snapshot.drop_route(name);
             return None;
         };
         let context =
             route::Context { domain: &self.domain, key: &self.key, certificates: &self.certificates };
-        let Some(parsed) = route::parse(object, &context) else {
-            drop_route(snapshot, &reference);
-            note_rejection(snapshot, reference, None);
-            return None;
-        };
-        let condition = accepted_condition(parsed.as_ref().err(), now);
-        match parsed {
-            Ok(route) => {
-                put_route(snapshot, route);
-                note_rejection(snapshot, reference.clone(), None);
-            }
-            Err(rejection) => note_rejection(snapshot, reference.clone(), Some(rejection.errors)),
+        let parsed = route::parse(object, &context);
+        let mut status = object.status.clone().unwrap_or_default();
+        let change = StatusChange::Condition(accepted_condition(parsed.as_ref().err(), now));
+        if parsed.is_err() {
+            snapshot.set_route_status(name, &status, &self.key);
         }
-        self.condition_update(reference, condition)
+        let object = self.reference(Kind::DomainRoute, name);
+        if let Some(route) = self.accept(object.clone(), parsed.map_err(|rejection| rejection.errors)) {
+            snapshot.put_route(name, route);
+        }
+        change.apply(&mut status).then_some(StatusUpdate { object, change })
     }
 
-    /// An update, unless the object already says so or was told so before.
-    fn condition_update(&mut self, object: ObjectRef, condition: Condition) -> Option<StatusUpdate> {
-        let change = StatusChange::Condition(condition.clone());
-        let mut status = self.routes.get(&object.name)?.status.clone().unwrap_or_default();
-        if !change.apply(&mut status) {
-            self.conditions.insert(object.name, condition);
-            return None;
+    fn refresh_services(&mut self, snapshot: &mut Snapshot) {
+        let stale = std::mem::take(&mut self.stale_services);
+        let mut groups: BTreeMap<&str, Vec<&EndpointGroup>> = BTreeMap::new();
+        for name in &stale {
+            groups.insert(name, self.endpoints.get(name).into_iter().flatten().collect());
         }
-        let told = self.conditions.insert(object.name.clone(), condition.clone());
-        let same = |told: Condition| {
-            (told.status, told.reason, told.message)
-                == (condition.status, condition.reason, condition.message)
-        };
-        (!told.is_some_and(same)).then_some(StatusUpdate { object, change })
-    }
-
-    fn refresh_service(&self, name: &str, snapshot: &mut Snapshot) {
-        let reference =
-            ObjectRef { kind: Kind::Service, namespace: self.domain.to_string(), name: name.to_owned() };
-        let Some(object) = self.services.get(name) else {
-            snapshot.services.retain(|service, _| service.as_str() != name);
-            note_rejection(snapshot, reference, None);
-            return;
-        };
-        let slices = self.slices.values().filter(|slice| service_of(slice).as_deref() == Some(name));
-        match service::parse(object, self.endpoints.get(name), slices) {
-            Ok(service) => {
-                if snapshot.services.get(&service.name).is_none_or(|old| **old != service) {
-                    snapshot.services.insert(service.name.clone(), Arc::new(service));
-                }
-                note_rejection(snapshot, reference, None);
+        for slice in self.slices.values() {
+            if let Some(groups) = slice.service.as_deref().and_then(|service| groups.get_mut(service)) {
+                groups.push(&slice.group);
             }
-            Err(errors) => note_rejection(snapshot, reference, Some(errors)),
+        }
+        let parse = |(name, groups): (_, Vec<_>)| {
+            (name, self.services.get(name).map(|object| service::parse(object, groups.into_iter())))
+        };
+        let parsed: Vec<_> = groups.into_iter().map(parse).collect();
+        for (name, parsed) in parsed {
+            let Some(parsed) = parsed else {
+                snapshot.services.remove(name);
+                continue;
+            };
+            if let Some(service) = self.accept(self.reference(Kind::Service, name), parsed) {
+                snapshot.put_service(service);
+            }
         }
     }
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<String> {
     slice.labels().get(service::SLICE_SERVICE).cloned()
-}
-
-fn put_route(snapshot: &mut Snapshot, route: Route) {
-    match route {
-        Route::Outbound(route) => {
-            snapshot.inbound.retain(|_, old| old.object != route.object);
-            if snapshot.outbound.get(&route.destination).is_none_or(|old| **old != route) {
-                snapshot.outbound.insert(route.destination.clone(), Arc::new(route));
-            }
-        }
-        Route::Inbound(route) => {
-            snapshot.outbound.retain(|_, old| old.object != route.object);
-            if snapshot.inbound.get(&route.source).is_none_or(|old| **old != route) {
-                snapshot.inbound.insert(route.source.clone(), Arc::new(route));
-            }
-        }
-    }
-}
-
-fn drop_route(snapshot: &mut Snapshot, reference: &ObjectRef) {
-    snapshot.outbound.retain(|_, route| route.object != *reference);
-    snapshot.inbound.retain(|_, route| route.object != *reference);
-}
-
-fn note_rejection(snapshot: &mut Snapshot, reference: ObjectRef, errors: Option<FieldErrors>) {
-    match errors {
-        Some(errors) => snapshot.rejected.insert(reference, errors),
-        None => snapshot.rejected.remove(&reference),
-    };
 }
 
 fn accepted_condition(rejection: Option<&Rejection>, now: Timestamp) -> Condition {
@@ -336,25 +310,4 @@ fn accepted_condition(rejection: Option<&Rejection>, now: Timestamp) -> Conditio
         message: rejection.map(|rejection| rejection.errors.to_string()).unwrap_or_default(),
         last_transition_time: Some(Time(now)),
     }
-}
-
-/// The certificate of a domain; `None` where it has none.
-pub(crate) fn domain_certificate(domain: &Domain) -> Result<Option<DomainCertificate>, FieldErrors> {
-    let certificate = &domain.spec.cert;
-    if certificate.is_empty() {
-        return Ok(None);
-    }
-    let mut errors = FieldErrors::default();
-    let parsed = PublicKey::from_certificate_base64_pem(certificate).map_err(|error| {
-        Problem::new(error.to_string(), "give the base64 of the PEM of the domain's certificate")
-    });
-    let parsed = parsed.map(|key| DomainCertificate { pem: decode_pem(certificate), key });
-    errors.check("spec.cert", parsed).map(Some).ok_or(errors)
-}
-
-/// The PEM text of a certificate that was read before, so that it is base64 of text.
-fn decode_pem(base64: &str) -> String {
-    let compact: String = base64.split_ascii_whitespace().collect();
-    let bytes = STANDARD.decode(compact).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -9,9 +9,14 @@
 //! domain (Envoy translation, DNS, token negotiation) reads the [`Snapshot`] that the index publishes. Nothing in
 //! this crate opens a socket, reads a clock or knows Envoy.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod api;
 mod cluster_route;
+mod domain;
+mod endpoints;
 mod error;
+mod event;
 mod index;
 mod manifest;
 mod names;
@@ -24,7 +29,8 @@ mod token;
 
 pub use cluster_route::expand as expand_cluster_route;
 pub use error::{FieldError, FieldErrors, Problem};
-pub use index::{Event, Index};
+pub use event::Event;
+pub use index::Index;
 pub use manifest::{Document, ManifestError, read_manifests};
 pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
 pub use object::{Kind, Object, ObjectRef};

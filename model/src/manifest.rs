@@ -1,11 +1,12 @@
 //! Manifest text → objects.
 
-use kube::Resource as _;
-use serde::de::DeserializeOwned;
+mod typed;
+
 use serde_json::Value;
+use serde_saphyr::{Options, UserMessageFormatter};
 
 use crate::error::{FieldErrors, Problem};
-use crate::{Kind, Object, ObjectRef, route};
+use crate::{Kind, Object, ObjectRef};
 
 /// The text holds no YAML or JSON documents; nothing of it can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,14 +45,27 @@ pub enum Document {
 /// # Errors
 /// The text is not YAML. Wrong objects are no errors here but [`Document::Broken`].
 pub fn read_manifests(text: &str, namespace: &str) -> Result<Vec<Document>, ManifestError> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { with_snippet: false })
-            .map_err(|error| ManifestError(error.to_string()))?;
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, yaml_options())
+        .map_err(|error| ManifestError(error.render_with_formatter(&UserMessageFormatter)))?;
     let mut documents = Vec::new();
     for (position, value) in values.into_iter().enumerate() {
         read_document(value, &format!("document {}", position + 1), namespace, &mut documents);
     }
     Ok(documents)
+}
+
+/// Wide enough for the routes and services of tens of thousands of domains in one text. What aliases may unfold to
+/// stays at the parser's own limits, and so does the depth.
+fn yaml_options() -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000,
+            max_events: 20_000_000,
+            max_nodes: 10_000_000,
+        },
+        // A snippet would show what stands near the error, and that may be secret.
+        with_snippet: false,
+    }
 }
 
 fn read_document(mut value: Value, place: &str, namespace: &str, documents: &mut Vec<Document>) {
@@ -61,9 +75,9 @@ fn read_document(mut value: Value, place: &str, namespace: &str, documents: &mut
     let text_of = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (api_version, kind) = (text_of("apiVersion"), text_of("kind"));
     if api_version.is_empty() || kind.is_empty() {
-        let mut errors = FieldErrors::default();
-        let problem = "apiVersion or kind is missing";
-        errors.add("kind", Problem::new(problem, "start the document with apiVersion and kind"));
+        let field = if api_version.is_empty() { "apiVersion" } else { "kind" };
+        let problem = Problem::new("is missing", "start the document with apiVersion and kind");
+        let errors = FieldErrors::one(field, problem);
         documents.push(Document::Broken { object: place.to_owned(), errors });
         return;
     }
@@ -85,74 +99,28 @@ fn read_object(kind: Kind, value: &Value, place: &str, namespace: &str) -> Docum
     let mut unknown_fields = Vec::new();
     let unknown = &mut unknown_fields;
     let object = match kind {
-        Kind::Domain => typed(value, unknown).map(|object| Object::Domain(Box::new(object))),
-        Kind::DomainRoute => typed(value, unknown).map(|object| Object::DomainRoute(Box::new(object))),
-        Kind::ClusterDomainRoute => {
-            typed(value, unknown).map(|object| Object::ClusterDomainRoute(Box::new(object)))
-        }
-        Kind::Gateway => typed(value, unknown).map(|object| Object::Gateway(Box::new(object))),
-        Kind::Service => typed(value, unknown).map(|object| Object::Service(Box::new(object))),
-        Kind::Endpoints => typed(value, unknown).map(|object| Object::Endpoints(Box::new(object))),
-        Kind::EndpointSlice => typed(value, unknown).map(|object| Object::EndpointSlice(Box::new(object))),
+        Kind::Domain => typed::read(value, unknown).map(Object::Domain),
+        Kind::DomainRoute => typed::read(value, unknown).map(Object::DomainRoute),
+        Kind::ClusterDomainRoute => typed::read(value, unknown).map(Object::ClusterDomainRoute),
+        Kind::Gateway => typed::read(value, unknown).map(Object::Gateway),
+        Kind::Service => typed::read(value, unknown).map(Object::Service),
+        Kind::Endpoints => typed::read(value, unknown).map(Object::Endpoints),
+        Kind::EndpointSlice => typed::read(value, unknown).map(Object::EndpointSlice),
     };
-    let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    match object {
-        Ok(_) if name.is_empty() => {
-            let mut errors = FieldErrors::default();
-            errors.add("metadata.name", Problem::new("is missing", "give the object a name"));
-            Document::Broken { object: format!("{kind} in {place}"), errors }
-        }
-        Ok(object) => Document::Read { object: object.in_namespace(namespace), unknown_fields },
-        Err(errors) => {
-            let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or(namespace);
-            let namespace = if kind.is_namespaced() { namespace } else { "" };
-            let object = ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-            Document::Broken { object: object.to_string(), errors }
-        }
-    }
-}
-
-fn typed<T: DeserializeOwned>(value: &Value, unknown_fields: &mut Vec<String>) -> Result<T, FieldErrors> {
-    let mut note = |path: serde_ignored::Path<'_>| unknown_fields.push(path.to_string());
-    let mut track = serde_path_to_error::Track::new();
-    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-    serde_ignored::deserialize(deserializer, &mut note).map_err(|error: serde_json::Error| {
-        let mut errors = FieldErrors::default();
-        let remedy = "see `networkmesh crds` for the fields and their types";
-        errors.add(track.path().to_string(), Problem::new(error.to_string(), remedy));
-        errors
-    })
-}
-
-impl Object {
-    fn in_namespace(mut self, namespace: &str) -> Self {
-        let metadata = match &mut self {
-            Self::DomainRoute(object) => object.meta_mut(),
-            Self::Gateway(object) => object.meta_mut(),
-            Self::Service(object) => object.meta_mut(),
-            Self::Endpoints(object) => object.meta_mut(),
-            Self::EndpointSlice(object) => object.meta_mut(),
-            Self::Domain(_) | Self::ClusterDomainRoute(_) => return self,
-        };
-        if metadata.namespace.as_deref().is_none_or(str::is_empty) {
-            metadata.namespace = Some(namespace.to_owned());
-        }
-        self
-    }
-
-    /// Checks what can be checked of the object alone, without keys and without the domain that it is for.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn check(&self) -> Result<(), FieldErrors> {
-        match self {
-            Self::DomainRoute(object) => route::check_fields(object),
-            Self::ClusterDomainRoute(object) => {
-                route::check_fields(&crate::cluster_route::expand(object, ""))
-            }
-            Self::Service(object) => crate::service::parse(object, None, [].iter()).map(|_| ()),
-            Self::Domain(object) => crate::index::domain_certificate(object).map(|_| ()),
-            Self::Gateway(_) | Self::Endpoints(_) | Self::EndpointSlice(_) => Ok(()),
-        }
-    }
+    let text_of =
+        |pointer: &str| value.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let name = text_of("/metadata/name");
+    let object = object.and_then(|object| match name {
+        Some(_) => Ok(object.in_namespace(namespace)),
+        None => Err(FieldErrors::one("metadata.name", Problem::new("is missing", "give the object a name"))),
+    });
+    let errors = match object {
+        Ok(object) => return Document::Read { object, unknown_fields },
+        Err(errors) => errors,
+    };
+    let Some(name) = name else { return Document::Broken { object: format!("{kind} in {place}"), errors } };
+    let namespace = text_of("/metadata/namespace").unwrap_or(namespace);
+    let namespace = if kind.is_namespaced() { namespace } else { "" };
+    let object = ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+    Document::Broken { object: object.to_string(), errors }
 }

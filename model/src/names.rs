@@ -1,12 +1,16 @@
 //! Names of domains, services and hosts.
 
+use std::borrow::Borrow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
 use crate::Problem;
+
+/// The service that answers handshakes in every domain.
+pub(crate) const HANDSHAKE_SERVICE: &str = "kuscia-handshake";
 
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +76,12 @@ macro_rules! label {
             }
         }
 
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -118,7 +128,7 @@ impl DomainId {
     /// The host of this domain's control service, which answers handshakes.
     #[must_use]
     pub fn handshake_host(&self) -> String {
-        self.service_host("kuscia-handshake")
+        self.service_host(HANDSHAKE_SERVICE)
     }
 }
 
@@ -138,9 +148,12 @@ impl FromStr for Host {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
-        let unbracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        if let Ok(address) = unbracketed.parse() {
+        if let Ok(address) = text.parse() {
             return Ok(Self::Address(address));
+        }
+        let in_brackets = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if let Some(Ok(address)) = in_brackets.map(str::parse::<Ipv6Addr>) {
+            return Ok(Self::Address(address.into()));
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let all_digits = name.bytes().all(|c| c.is_ascii_digit() || c == b'.');
@@ -176,6 +189,14 @@ impl fmt::Display for HostPort {
             Host::Name(name) => write!(f, "{name}:{}", self.port),
         }
     }
+}
+
+/// A port number from 1 to 65535.
+pub(crate) fn parse_port(number: i64) -> Result<u16, Problem> {
+    u16::try_from(number)
+        .ok()
+        .filter(|number| *number != 0)
+        .ok_or_else(|| Problem::new(format!("{number} is not a port"), "give a number from 1 to 65535"))
 }
 
 #[cfg(test)]

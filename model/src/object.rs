@@ -8,6 +8,8 @@ use kube::Resource as _;
 use serde::Serialize;
 
 use crate::api::{ClusterDomainRoute, Domain, DomainRoute, Gateway};
+use crate::error::FieldErrors;
+use crate::{cluster_route, domain, endpoints, route, service};
 
 /// The kinds of objects that the mesh reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -134,10 +136,46 @@ impl Object {
             Self::Endpoints(object) => object.meta(),
             Self::EndpointSlice(object) => object.meta(),
         };
+        let kind = self.kind();
+        let namespace = metadata.namespace.as_ref().filter(|_| kind.is_namespaced());
         ObjectRef {
-            kind: self.kind(),
-            namespace: metadata.namespace.clone().unwrap_or_default(),
+            kind,
+            namespace: namespace.cloned().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
         }
+    }
+
+    /// Checks what can be checked of the object alone: without this domain's key and without other objects.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check(&self) -> Result<(), FieldErrors> {
+        match self {
+            Self::Domain(object) => domain::parse(object).map(drop),
+            Self::DomainRoute(object) => route::check(object),
+            Self::ClusterDomainRoute(object) => {
+                route::check(&cluster_route::expand(object, &object.spec.route.source))
+            }
+            Self::Gateway(_) => Ok(()),
+            Self::Service(object) => service::parse(object, std::iter::empty()).map(drop),
+            Self::Endpoints(object) => endpoints::parse_endpoints(object).map(drop),
+            Self::EndpointSlice(object) => endpoints::parse_slice(object).map(drop),
+        }
+    }
+
+    /// The object, in `namespace` if it needs one and has none.
+    pub(crate) fn in_namespace(mut self, namespace: &str) -> Self {
+        let metadata = match &mut self {
+            Self::DomainRoute(object) => object.meta_mut(),
+            Self::Gateway(object) => object.meta_mut(),
+            Self::Service(object) => object.meta_mut(),
+            Self::Endpoints(object) => object.meta_mut(),
+            Self::EndpointSlice(object) => object.meta_mut(),
+            Self::Domain(_) | Self::ClusterDomainRoute(_) => return self,
+        };
+        if metadata.namespace.as_deref().is_none_or(str::is_empty) {
+            metadata.namespace = Some(namespace.to_owned());
+        }
+        self
     }
 }

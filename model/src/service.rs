@@ -1,13 +1,14 @@
 //! `Service`s of this domain with their ready endpoints, parsed.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 
+use crate::endpoints::EndpointGroup;
 use crate::error::{FieldErrors, Problem};
+use crate::names::HANDSHAKE_SERVICE;
 use crate::{DomainId, ServiceName};
 
 /// A service of this domain.
@@ -64,14 +65,13 @@ const PROTOCOL: &str = "kuscia.secretflow/protocol";
 /// The label by which an `EndpointSlice` names its service.
 pub(crate) const SLICE_SERVICE: &str = "kubernetes.io/service-name";
 
-/// Parses a service; `endpoints` and `slices` are those of the same name.
+/// Parses a service; `endpoints` are those of its `Endpoints` and `EndpointSlice`s.
 pub(crate) fn parse<'a>(
     service: &core::Service,
-    endpoints: Option<&core::Endpoints>,
-    slices: impl Iterator<Item = &'a EndpointSlice>,
+    endpoints: impl Iterator<Item = &'a EndpointGroup>,
 ) -> Result<Service, FieldErrors> {
     let mut errors = FieldErrors::default();
-    let name = errors.check("metadata.name", service.name_any().parse::<ServiceName>());
+    let name = errors.check("metadata.name", parse_name(&service.name_any()));
     let labels = service.labels();
     let annotations = service.annotations();
     let scope = parse_scope(labels.get(PORT_SCOPE).map(String::as_str));
@@ -82,27 +82,35 @@ pub(crate) fn parse<'a>(
     let protocol = errors.check(&format!("metadata.annotations[{PROTOCOL}]"), protocol);
     let spec = service.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
-        let problem =
-            Problem::new("ExternalName is not supported", "give the service a selector or Endpoints");
-        errors.add("spec.type", problem);
+        let remedy = "give the service a selector or Endpoints";
+        errors.add("spec.type", Problem::new("ExternalName is not supported", remedy));
     }
-    let port = spec.and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
+    let port = spec.and_then(|spec| spec.ports.as_ref()?.first());
     if port.is_none() {
         errors.add("spec.ports", Problem::new("is empty", "add the port that the service listens on"));
     }
     match (name, scope, access, protocol, port) {
         (Some(name), Some(scope), Some(access), Some(protocol), Some(port)) if errors.is_empty() => {
+            let port_name = port.name.as_deref().unwrap_or_default();
+            let addresses: BTreeSet<_> = endpoints.flat_map(|group| group.addresses(port_name)).collect();
             Ok(Service {
                 name,
                 scope,
                 access,
                 protocol,
                 through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
-                endpoints: ready_addresses(port.name.as_deref(), endpoints, slices),
+                endpoints: addresses.into_iter().collect(),
             })
         }
         _ => Err(errors),
     }
+}
+
+fn parse_name(name: &str) -> Result<ServiceName, Problem> {
+    if name == HANDSHAKE_SERVICE {
+        return Err(Problem::new("is the name of the mesh's own service", "choose another name"));
+    }
+    Ok(name.parse::<ServiceName>()?)
 }
 
 fn parse_scope(label: Option<&str>) -> Result<PortScope, Problem> {
@@ -129,49 +137,4 @@ fn parse_protocol(annotation: Option<&str>) -> Result<Protocol, Problem> {
         Some("GRPC") => Ok(Protocol::Grpc),
         Some(other) => Err(Problem::new(format!("{other:?} is not supported"), "use \"HTTP\" or \"GRPC\"")),
     }
-}
-
-/// The ready addresses of the service's port, which the endpoint objects name as the service does.
-fn ready_addresses<'a>(
-    port_name: Option<&str>,
-    endpoints: Option<&core::Endpoints>,
-    slices: impl Iterator<Item = &'a EndpointSlice>,
-) -> Vec<SocketAddr> {
-    let mut addresses = BTreeSet::new();
-    for subset in endpoints.and_then(|endpoints| endpoints.subsets.as_ref()).into_iter().flatten() {
-        let ports = subset.ports.iter().flatten().map(|port| (port.name.as_deref(), Some(port.port)));
-        let Some(port) = matching_port(port_name, ports) else { continue };
-        let ips = subset.addresses.iter().flatten().map(|address| address.ip.as_str());
-        addresses.extend(ips.filter_map(|ip| socket_address(ip, port)));
-    }
-    for slice in slices {
-        let ports = slice.ports.iter().flatten().map(|port| (port.name.as_deref(), port.port));
-        let Some(port) = matching_port(port_name, ports) else { continue };
-        let is_ready = |conditions: Option<bool>| conditions.unwrap_or(true);
-        let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
-            is_ready(endpoint.conditions.as_ref().and_then(|conditions| conditions.ready))
-        });
-        let ips = ready.flat_map(|endpoint| &endpoint.addresses);
-        addresses.extend(ips.filter_map(|ip| socket_address(ip, port)));
-    }
-    addresses.into_iter().collect()
-}
-
-/// The port of that name; an unnamed port also matches the only one there is.
-fn matching_port<'a>(
-    wanted: Option<&str>,
-    ports: impl Iterator<Item = (Option<&'a str>, Option<i32>)>,
-) -> Option<u16> {
-    let wanted = wanted.unwrap_or_default();
-    let ports: Vec<(Option<&str>, Option<i32>)> = ports.collect();
-    let port = match ports.as_slice() {
-        [(_, only)] if wanted.is_empty() => *only,
-        _ => ports.iter().find(|(name, _)| name.unwrap_or_default() == wanted)?.1,
-    };
-    u16::try_from(port?).ok().filter(|port| *port != 0)
-}
-
-/// `None` for addresses of type FQDN, which are not addresses.
-fn socket_address(ip: &str, port: u16) -> Option<SocketAddr> {
-    Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, port))
 }

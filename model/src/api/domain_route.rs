@@ -1,4 +1,4 @@
-//! `DomainRoute` and `ClusterDomainRoute`.
+//! `DomainRoute`.
 
 #![allow(clippy::duplicated_attributes, reason = "printer columns share their type")]
 
@@ -162,7 +162,7 @@ pub struct MtlsConfig {
 }
 
 /// What was observed of a `DomainRoute`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainRouteStatus {
     /// The destination knows this route and its keys.
@@ -180,7 +180,7 @@ pub struct DomainRouteStatus {
 }
 
 /// The tokens of a route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainRouteTokenStatus {
     /// The gateway of the source that starts the negotiation.
@@ -195,7 +195,7 @@ pub struct DomainRouteTokenStatus {
 }
 
 /// One generation of a token.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainRouteToken {
     /// All gateways of this side use it.
@@ -222,7 +222,7 @@ pub struct DomainRouteToken {
 }
 
 /// One observed aspect of a resource.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// The aspect, such as `Accepted`.
@@ -250,72 +250,4 @@ pub enum ConditionStatus {
     False,
     /// Nobody knows yet.
     Unknown,
-}
-
-/// A route between two domains, from which each side's `DomainRoute` is made.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(
-    group = "kuscia.secretflow",
-    version = "v1alpha1",
-    kind = "ClusterDomainRoute",
-    plural = "clusterdomainroutes",
-    shortname = "cdr",
-    derive = "PartialEq",
-    status = "ClusterDomainRouteStatus",
-    printcolumn(name = "Source", json_path = ".spec.source", type_ = "string"),
-    printcolumn(name = "Destination", json_path = ".spec.destination", type_ = "string"),
-    printcolumn(name = "Host", json_path = ".spec.endpoint.host", type_ = "string"),
-    printcolumn(name = "Authentication", json_path = ".spec.authenticationType", type_ = "string"),
-    printcolumn(
-        name = "Ready",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
-        type_ = "string"
-    )
-)]
-pub struct ClusterDomainRouteSpec {
-    /// The route itself.
-    #[serde(flatten)]
-    pub route: DomainRouteSpec,
-}
-
-/// What was observed of a `ClusterDomainRoute`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClusterDomainRouteStatus {
-    /// The tokens of both sides.
-    #[serde(default)]
-    pub token_status: ClusterDomainRouteTokenStatus,
-    /// Ready, Running, Pending.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
-    /// Health of the endpoint as each gateway of the source sees it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub endpoint_statuses: BTreeMap<String, EndpointStatus>,
-}
-
-/// The tokens of both sides of a `ClusterDomainRoute`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClusterDomainRouteTokenStatus {
-    /// Number of the newest generation.
-    #[serde(default)]
-    pub revision: i64,
-    /// When it was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision_time: Option<Time>,
-    /// What the source uses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub source_tokens: Vec<DomainRouteToken>,
-    /// What the destination accepts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub destination_tokens: Vec<DomainRouteToken>,
-}
-
-/// Health of an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EndpointStatus {
-    /// Whether the gateway reaches it.
-    #[serde(default)]
-    pub endpoint_healthy: bool,
 }
