@@ -1,4 +1,16 @@
 //! networkmesh: the network mesh of a privacy-computing domain.
 
+mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod demo;
+mod dump;
+mod handshake;
 pub mod harness;
 pub mod http;
+mod metrics;
+pub mod output;
+mod program;
+pub mod source;
+pub mod status;

@@ -1,3 +1,7 @@
 //! The `networkmesh` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    networkmesh::cli::main()
+}

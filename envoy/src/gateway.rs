@@ -158,6 +158,7 @@ fn is_plain(header: &str) -> AccessLogFilter {
     let regex = RegexMatcher { regex: r"[\w.:\[\]-]*".to_owned(), ..RegexMatcher::default() };
     let matcher = HeaderMatcher {
         name: header.to_owned(),
+        treat_missing_header_as_empty: true,
         header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(string_matcher(
             MatchPattern::SafeRegex(regex),
         ))),

@@ -19,6 +19,9 @@ pub(crate) const INTERCONN_PROTOCOL: &str = "x-interconn-protocol";
 /// The host of the request.
 pub(crate) const AUTHORITY: &str = ":authority";
 
+/// Address of the client, as Envoy sees it: that of an application is none of the other domain's business.
+pub(crate) const CLIENT_ADDRESS: &str = "x-envoy-external-address";
+
 /// Cluster of the service asked for, where its host stands in full. Our own, and never sent on.
 pub(crate) const CLUSTER: &str = "x-nm-cluster";
 /// The same, where the host is `<service>`.

@@ -27,12 +27,15 @@ pub(crate) use internal::internal;
 const STREAM_IDLE_SECONDS: i64 = 24 * 3600;
 
 fn route_config(side: Side, gateway: &Gateway, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
-    let own = [headers::CLUSTER, headers::CLUSTER_OF_LABEL, headers::CLUSTER_OF_DOMAIN];
+    let never_sent_on =
+        [headers::CLUSTER, headers::CLUSTER_OF_LABEL, headers::CLUSTER_OF_DOMAIN, headers::CLIENT_ADDRESS];
     RouteConfiguration {
         name: side.route_config().to_owned(),
         virtual_hosts,
-        request_headers_to_remove: own.map(str::to_owned).into(),
+        request_headers_to_remove: never_sent_on.map(str::to_owned).into(),
         response_headers_to_add: gateway.response_headers(side),
+        // What a route says about its own refusal replaces what is said about every error.
+        most_specific_header_mutations_wins: true,
         ..RouteConfiguration::default()
     }
 }

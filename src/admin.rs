@@ -1,0 +1,97 @@
+//! The admin interface: health, metrics, status and dumps over HTTP, on loopback or a Unix socket.
+
+use axum::Router;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Json, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use xds::Listener;
+
+use crate::dump::{self, Selection};
+use crate::metrics;
+use crate::status::{Observer, Status};
+
+#[derive(Clone)]
+struct Admin {
+    observer: Observer,
+    may_show_secrets: bool,
+}
+
+/// Serves the admin interface on `listener` until `shutdown`.
+pub(crate) async fn serve(listener: Listener, observer: Observer, shutdown: CancellationToken) {
+    // The mode of a socket's file keeps other users out.
+    let admin = Admin { observer, may_show_secrets: matches!(listener, Listener::Unix(..)) };
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(show_metrics))
+        .route("/status", get(show_status))
+        .route("/dump", get(show_dump))
+        .layer(middleware::from_fn(refuse_foreign_hosts))
+        .with_state(admin);
+    let stop = shutdown.cancelled_owned();
+    let served = match listener {
+        Listener::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+        Listener::Unix(listener, _file) => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+    };
+    if let Err(error) = served {
+        warn!(%error, "the admin interface ended");
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    if admin.observer.is_ready() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "no configuration is loaded yet\n")
+    }
+}
+
+async fn show_metrics(State(admin): State<Admin>) -> Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match metrics::render(&admin.observer) {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn show_status(State(admin): State<Admin>) -> Json<Status> {
+    Json(admin.observer.status())
+}
+
+#[derive(Deserialize)]
+struct DumpQuery {
+    #[serde(default = "everything")]
+    kind: Selection,
+    #[serde(default)]
+    secrets: bool,
+}
+
+fn everything() -> Selection {
+    Selection::All
+}
+
+async fn show_dump(State(admin): State<Admin>, Query(query): Query<DumpQuery>) -> Response {
+    if query.secrets && !admin.may_show_secrets {
+        let message = "secrets are shown on a Unix socket only: set listen.admin to unix:PATH and pass that to --admin\n";
+        return (StatusCode::FORBIDDEN, message).into_response();
+    }
+    Json(dump::dump(&admin.observer.gateways.cache, query.kind, query.secrets)).into_response()
+}
+
+/// A page in an operator's browser can reach loopback under a name of its own (DNS rebinding), but it cannot choose
+/// the `Host` header: addresses and `localhost` are ours, other names are not.
+async fn refuse_foreign_hosts(headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name =
+        host.parse::<http::uri::Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    if is_address || name == "localhost" {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "ask for this interface by its address or as localhost\n").into_response()
+}

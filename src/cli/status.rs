@@ -1,0 +1,110 @@
+//! `networkmesh status`.
+
+use std::io::Write;
+
+use model::api::ConditionStatus;
+
+use super::ask::{ask, misunderstood};
+use super::{AdminArgs, CommandError, Verdict};
+use crate::output::{Format, Table};
+use crate::status::{RouteStatus, Status};
+
+/// Show routes, tokens, Envoys and everything that is not well
+///
+/// Exits with 1 if anything is not well, and says what, with the remedy.
+///
+/// Example: networkmesh status --admin http://127.0.0.1:9091 -o json | jq .problems
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// Form of the output
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+pub(super) fn execute(args: &Args, out: &mut dyn Write) -> Result<Verdict, CommandError> {
+    let answer = ask(&args.admin, "/status")?;
+    let status: Status =
+        serde_json::from_slice(&answer).map_err(|error| misunderstood(&args.admin, &error))?;
+    match args.output.data() {
+        Some(format) => format.write(out, &status)?,
+        None => print(&status, out)?,
+    }
+    Ok(if status.problems.is_empty() { Verdict::Fine } else { Verdict::NotWell })
+}
+
+fn print(status: &Status, out: &mut dyn Write) -> Result<(), CommandError> {
+    let Status { domain, instance, version, key_fingerprint, source, .. } = status;
+    writeln!(out, "Domain {domain}, gateway {instance}, networkmesh {version}")?;
+    writeln!(out, "Key {key_fingerprint}")?;
+    writeln!(out, "Source {}: {} objects in {} files", source.kind, source.objects, source.files)?;
+    if let Some(certificate) = &status.certificate {
+        writeln!(out, "External certificate until {}", certificate.not_after)?;
+    }
+    writeln!(out, "DNS on {}: {}", status.dns.address, dns_answers(status))?;
+
+    let mut routes = Table::new(["ROUTE", "DIRECTION", "AUTHENTICATION", "TOKEN", "EXPIRES", "STATE"]);
+    for route in &status.routes {
+        let revisions: Vec<String> = route.token_revisions.iter().map(ToString::to_string).collect();
+        routes.row([
+            route.name.clone(),
+            route.direction.clone(),
+            route.authentication.clone(),
+            or_dash(revisions.join(",")),
+            or_dash(route.token_expires.map(|time| time.to_string()).unwrap_or_default()),
+            state(route),
+        ]);
+    }
+    write!(out, "\n{routes}")?;
+
+    let mut services = Table::new(["SERVICE", "SCOPE", "ENDPOINTS"]);
+    for service in &status.services {
+        let endpoints = or_dash(service.endpoints.join(","));
+        services.row([service.host.clone(), service.scope.clone(), endpoints]);
+    }
+    write!(out, "\n{services}")?;
+
+    let mut envoys = Table::new(["ENVOY", "SINCE", "PROTOCOL", "SENT", "ACKED", "NACKED"]);
+    for envoy in &status.envoys {
+        let sum = |count: fn(&crate::status::ResourceCounts) -> usize| {
+            envoy.resources.values().map(count).sum::<usize>().to_string()
+        };
+        envoys.row([
+            envoy.node.clone(),
+            envoy.connected_since.to_string(),
+            envoy.protocol.clone(),
+            sum(|counts| counts.sent),
+            sum(|counts| counts.acked),
+            sum(|counts| counts.nacked),
+        ]);
+    }
+    write!(out, "\n{envoys}")?;
+
+    if status.problems.is_empty() {
+        writeln!(out, "\nAll is well.")?;
+    } else {
+        writeln!(out, "\nNot well:")?;
+        for problem in &status.problems {
+            writeln!(out, "  {problem}")?;
+        }
+    }
+    Ok(())
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// The first condition that does not hold, else `ok`.
+fn state(route: &RouteStatus) -> String {
+    let failed = route.conditions.iter().find(|condition| condition.status == ConditionStatus::False);
+    failed.map_or_else(|| "ok".to_owned(), |condition| condition.reason.clone())
+}
+
+fn dns_answers(status: &Status) -> String {
+    let counted = status.dns.responses.iter().filter(|(_, count)| **count > 0);
+    let answers: Vec<String> = counted.map(|(rcode, count)| format!("{count} {rcode}")).collect();
+    if answers.is_empty() { "no queries yet".to_owned() } else { answers.join(", ") }
+}

@@ -1,0 +1,154 @@
+//! The sections of `networkmesh.yaml` other than `listen`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use certs::DEFAULT_LEAF_LIFETIME;
+use envoy::AccessLog;
+use ipnet::IpNet;
+use model::{Host, NameError, Problem};
+use xds::ListenAddress;
+
+use super::listen::{reachable, read_address};
+use super::{Fields, Listen};
+
+/// Section `source`: a folder of manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// The folder that is watched; absolute.
+    pub path: PathBuf,
+    /// The folder in which status is kept; absolute.
+    pub state: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn read(fields: &mut Fields, folder: &Path) -> Self {
+        let problem = Problem::new(
+            "is not supported yet in this version",
+            "use source.directory, and put the domain's manifests there",
+        );
+        fields.refuse(&["kubernetes"], &problem);
+        fields.section("directory", |directory| Self {
+            path: folder.join(directory.text("path").as_deref().unwrap_or("manifests")),
+            state: folder.join(directory.text("state").as_deref().unwrap_or("state")),
+        })
+    }
+}
+
+/// Section `envoy`: what goes into Envoy's bootstrap.
+#[derive(Clone, Debug)]
+pub struct Envoy {
+    /// Where Envoy's own administration interface listens.
+    pub admin: ListenAddress,
+    /// Where Envoy writes its access logs.
+    pub access_log: AccessLog,
+}
+
+impl Envoy {
+    pub(super) fn read(fields: &mut Fields, folder: &Path) -> Self {
+        let access_log = fields.text("accessLog").map(|text| match text.as_str() {
+            "stdout" => AccessLog::Stdout,
+            "off" => AccessLog::Off,
+            path => AccessLog::Directory(folder.join(path)),
+        });
+        Self {
+            admin: read_address(fields, "admin", folder, "127.0.0.1:9901"),
+            access_log: access_log.unwrap_or(AccessLog::Stdout),
+        }
+    }
+}
+
+/// Section `dns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// The servers that answer for all other names; where there are none, those of the system's resolv.conf.
+    pub upstreams: Vec<SocketAddr>,
+    /// The clients for which other names are looked up. The loopback networks unless configured.
+    pub recursion: Vec<IpNet>,
+    /// How long an answer about a service may be kept, in seconds.
+    pub ttl: u32,
+    /// The addresses of services of other domains: those of this domain's gateway, as its applications reach it.
+    pub gateway: Vec<IpAddr>,
+}
+
+impl Dns {
+    pub(super) fn read(fields: &mut Fields, listen: &Listen) -> Self {
+        let upstream = |text: &str| match parse_upstream(text)? {
+            address if address == listen.dns => {
+                Err(Problem::new(format!("{text:?} is listen.dns itself"), "name another server"))
+            }
+            address => Ok(address),
+        };
+        Self {
+            upstreams: fields.list("upstreams", upstream).unwrap_or_default(),
+            recursion: fields.list("recursion", parse_network).unwrap_or_else(loopback_networks),
+            ttl: fields.number("ttl", 0..=86_400).unwrap_or(5),
+            gateway: fields
+                .list("gateway", parse_gateway)
+                .unwrap_or_else(|| vec![reachable(listen.internal).ip()]),
+        }
+    }
+}
+
+/// Section `certificates`: the leaves of the TLS listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    /// DNS names, also `*.example.com`, and IP addresses under which partners reach this domain.
+    pub hosts: Vec<String>,
+    /// For how long a leaf is valid.
+    pub lifetime: Duration,
+}
+
+impl Certificates {
+    pub(super) fn read(fields: &mut Fields) -> Self {
+        let days = |days: u32| Duration::from_hours(24 * u64::from(days));
+        Self {
+            hosts: fields.list("hosts", parse_certificate_host).unwrap_or_default(),
+            lifetime: fields.number("lifetimeDays", 1..=3652).map_or(DEFAULT_LEAF_LIFETIME, days),
+        }
+    }
+}
+
+fn parse_upstream(text: &str) -> Result<SocketAddr, Problem> {
+    let with_default_port = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    match text.parse().or_else(|_| with_default_port()) {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => {
+            let problem = format!("{text:?} is not the address of a DNS server");
+            Err(Problem::new(problem, "write it as 192.0.2.1 or 192.0.2.1:53"))
+        }
+    }
+}
+
+/// A network in CIDR notation, or one address.
+fn parse_network(text: &str) -> Result<IpNet, Problem> {
+    text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        Problem::new(format!("{text:?} is not a network"), "write it as 10.0.0.0/8 or 2001:db8::/32")
+    })
+}
+
+fn loopback_networks() -> Vec<IpNet> {
+    [(Ipv4Addr::LOCALHOST.into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)]
+        .into_iter()
+        .filter_map(|(address, prefix): (IpAddr, u8)| Some(IpNet::new(address, prefix).ok()?.trunc()))
+        .collect()
+}
+
+fn parse_gateway(text: &str) -> Result<IpAddr, Problem> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if !address.is_unspecified() => Ok(address),
+        _ => {
+            let problem = format!("{text:?} is not an IP address that applications can call");
+            Err(Problem::new(
+                problem,
+                "give the address of listen.internal as applications see it, without a port",
+            ))
+        }
+    }
+}
+
+fn parse_certificate_host(text: &str) -> Result<String, NameError> {
+    text.strip_prefix("*.").unwrap_or(text).parse::<Host>()?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,23 @@
+//! Token negotiation with other domains: Kuscia's RSA handshake, as source and as destination.
+//!
+//! ```text
+//!  source (negotiate.rs)                                   destination (server.rs)
+//!  state::Source says Negotiate ── POST /handshake ──────► makes its half, stores the token, waits until
+//!                                                          its gateways accept it
+//!  stores the token, sends it   ◄── half, revision ──────
+//!  state::Source says Probe ────── GET /handshake ───────► answers whether it has that revision; a probe that
+//!                                                          carries the token proves that the source has it too
+//! ```
+//!
+//! What happens when is decided in [`state`], which is pure; every change of a route's tokens goes through the
+//! [`ledger`], so that two changes never overwrite each other.
+
+mod client;
+pub(crate) mod ledger;
+mod negotiate;
+mod server;
+mod state;
+
+pub(crate) use ledger::Ledger;
+pub(crate) use negotiate::negotiate_all;
+pub(crate) use server::{HandshakeServer, serve};

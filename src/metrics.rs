@@ -1,0 +1,84 @@
+//! Prometheus metrics, computed when they are asked for.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::source::Severity;
+use crate::status::{Observer, Status};
+
+/// The metrics in OpenMetrics text.
+pub(crate) fn render(observer: &Observer) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("networkmesh");
+    registry.register_collector(Box::new(Metrics { status: observer.status(), ready: observer.is_ready() }));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Metrics {
+    status: Status,
+    ready: bool,
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { status, ready } = self;
+        let mut gauge = |name: &str, help: &str, values: Vec<(Vec<(&str, String)>, i64)>| {
+            let first = ConstGauge::new(0_i64);
+            let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+            values
+                .into_iter()
+                .try_for_each(|(labels, value)| ConstGauge::new(value).encode(family.encode_family(&labels)?))
+        };
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        gauge("ready", "1 if a configuration is loaded", vec![(vec![], i64::from(*ready))])?;
+        gauge(
+            "problems",
+            "Things that are not as they should be",
+            vec![(vec![], count(status.problems.len()))],
+        )?;
+        let errors =
+            status.source.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        gauge("source_problems", "Manifests that cannot be read", vec![(vec![], count(errors))])?;
+        gauge("rejected_objects", "Objects not in force", vec![(vec![], count(status.rejected.len()))])?;
+        gauge("services", "Services of the domain", vec![(vec![], count(status.services.len()))])?;
+        let labels = |route: &crate::status::RouteStatus| {
+            vec![("route", route.name.clone()), ("direction", route.direction.clone())]
+        };
+        let revisions =
+            status.routes.iter().filter_map(|route| Some((labels(route), *route.token_revisions.last()?)));
+        gauge("route_token_revision", "Revision of a route's newest token", revisions.collect())?;
+        let expiries =
+            status.routes.iter().filter_map(|route| Some((labels(route), route.token_expires?.as_second())));
+        gauge("route_token_expiry_seconds", "End of a route's newest token, Unix time", expiries.collect())?;
+        gauge("envoys", "Connected Envoys", vec![(vec![], count(status.envoys.len()))])?;
+        let mut resources = Vec::new();
+        for envoy in &status.envoys {
+            for (ty, counts) in &envoy.resources {
+                for (state, number) in
+                    [("sent", counts.sent), ("acked", counts.acked), ("nacked", counts.nacked)]
+                {
+                    let labels =
+                        [("node", envoy.node.clone()), ("type", ty.clone()), ("state", state.to_owned())];
+                    resources.push((labels.to_vec(), count(number)));
+                }
+            }
+        }
+        gauge("envoy_resources", "Resources by Envoy, type and state", resources)?;
+        let expiry = status.certificate.iter().map(|certificate| (vec![], certificate.not_after.as_second()));
+        gauge("certificate_expiry_seconds", "End of the external certificate, Unix time", expiry.collect())?;
+
+        let counter = ConstCounter::new(0_u64);
+        let help = "DNS answers by response code";
+        let mut family = encoder.encode_descriptor("dns_responses", help, None, counter.metric_type())?;
+        status.dns.responses.iter().try_for_each(|(rcode, number)| {
+            ConstCounter::new(*number).encode(family.encode_family(&[("rcode", rcode.clone())])?)
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Snapshot → Envoy resources → xDS, and the way back: what the Envoys accepted.
+
+use std::sync::Arc;
+
+use certs::CertState;
+use envoy::{KeyMaterial, Resource, Settings};
+use model::{DomainId, InboundAuth, Snapshot};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use xds::{Cache, Clients, ResourceType};
+
+/// The certificate of the external listener.
+pub(crate) struct ExternalCertificate {
+    /// The domain's own authority, as PEM.
+    pub(crate) authority_pem: String,
+    /// The newest certificate.
+    pub(crate) leaf: watch::Receiver<CertState>,
+}
+
+/// What keeps the gateways' configuration in step with the snapshots.
+pub(crate) struct Programmer {
+    /// How this domain's gateways are set up.
+    pub(crate) settings: Settings,
+    /// The certificate of the external listener, where that speaks TLS.
+    pub(crate) certificate: Option<ExternalCertificate>,
+    /// Where the configuration goes.
+    pub(crate) cache: Cache,
+    /// The snapshot that the cache shows.
+    pub(crate) programmed: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Programmer {
+    /// Translates every snapshot that is published, until `shutdown`.
+    pub(crate) async fn run(
+        mut self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let snapshot = Arc::clone(&snapshots.borrow_and_update());
+            self.program(snapshot);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = snapshots.changed() => if changed.is_err() { return },
+                () = renewed(self.certificate.as_mut().map(|certificate| &mut certificate.leaf)) => {}
+            }
+        }
+    }
+
+    fn program(&mut self, snapshot: Arc<Snapshot>) {
+        let keys = self.certificate.as_mut().map(|certificate| {
+            let leaf = Arc::clone(&certificate.leaf.borrow_and_update().leaf);
+            KeyMaterial {
+                external_chain_pem: leaf.chain_pem.clone(),
+                external_key_pem: leaf.key_pem.clone(),
+                authority_pem: certificate.authority_pem.clone(),
+            }
+        });
+        let resources = envoy::translate(&snapshot, &self.settings, keys.as_ref());
+        self.cache.replace(resources.into_iter().filter_map(|Resource { type_url, name, body }| {
+            let Some(ty) = ResourceType::from_type_url(type_url) else {
+                error!(type_url, name, "no discovery service serves this type");
+                return None;
+            };
+            Some((ty, name, body.into()))
+        }));
+        self.programmed.send_replace(snapshot);
+    }
+}
+
+/// Returns once there is a new certificate.
+async fn renewed(leaf: Option<&mut watch::Receiver<CertState>>) {
+    if let Some(leaf) = leaf
+        && leaf.changed().await.is_ok()
+    {
+        return;
+    }
+    // The listener has no certificate, or the mesh is shutting down.
+    std::future::pending::<()>().await;
+}
+
+/// What this domain's gateways are told, and what they have accepted of it.
+#[derive(Clone)]
+pub(crate) struct Gateways {
+    /// The newest configuration.
+    pub(crate) cache: Cache,
+    /// The Envoys that are connected.
+    pub(crate) clients: Clients,
+    /// The snapshot that the configuration was made from.
+    pub(crate) programmed: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Gateways {
+    /// Returns once every connected gateway, and at least one, accepts the token of `revision` from `source`.
+    pub(crate) async fn accept_token(&self, source: &DomainId, revision: i64) {
+        let mut programmed = self.programmed.clone();
+        if programmed.wait_for(|snapshot| accepts(snapshot, source, revision)).await.is_err() {
+            // The mesh is shutting down, and the caller's time limit ends this.
+            return std::future::pending().await;
+        }
+        let mut states = self.cache.watch();
+        loop {
+            let version = states
+                .borrow_and_update()
+                .resource(ResourceType::TypedExtensionConfig, envoy::TOKEN_AUTH)
+                .map(|resource| resource.version());
+            let Some(version) = version else { return std::future::pending().await };
+            tokio::select! {
+                () = self.clients.acknowledged(ResourceType::TypedExtensionConfig, envoy::TOKEN_AUTH, version) => return,
+                // A newer version, which has the token too, took its place.
+                Ok(()) = states.changed() => {}
+            }
+        }
+    }
+}
+
+fn accepts(snapshot: &Snapshot, source: &DomainId, revision: i64) -> bool {
+    let Some(route) = snapshot.inbound.get(source) else { return false };
+    match &route.auth {
+        InboundAuth::Token { accepted, .. } => accepted.iter().any(|token| token.revision == revision),
+        InboundAuth::None => true,
+    }
+}
