@@ -166,3 +166,30 @@ fn pipe(path: &Path) -> Value {
 fn socket(address: SocketAddr) -> Value {
     json!({"socket_address": {"address": address.ip(), "port_value": address.port()}})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{from_json, to_json};
+
+    const BOOTSTRAP: &str = "envoy.config.bootstrap.v3.Bootstrap";
+
+    #[test]
+    fn envoy_knows_every_field_of_a_bootstrap() {
+        let settings = BootstrapSettings {
+            node_id: "gateway-1".to_owned(),
+            cluster: "alice".to_owned(),
+            xds: XdsAddress::Unix("run/xds.sock".into()),
+            admin: AdminAddress::Tcp("127.0.0.1:9901".parse().unwrap()),
+            max_connections: BootstrapSettings::DEFAULT_MAX_CONNECTIONS,
+            max_heap_bytes: BootstrapSettings::DEFAULT_MAX_HEAP_BYTES,
+        };
+        let bytes = from_json(BOOTSTRAP, &bootstrap(&settings)).unwrap();
+        let read = to_json(BOOTSTRAP, &bytes).unwrap();
+        assert_eq!(read["node"], json!({"id": "gateway-1", "cluster": "alice"}));
+        assert_eq!(
+            read.pointer("/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint"),
+            Some(&json!({"address": {"pipe": {"path": "run/xds.sock"}}})),
+        );
+    }
+}

@@ -121,3 +121,33 @@ impl OnMatch {
         Self { matcher: None, action: Some(action) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::xds::r#type::matcher::v3::matcher::{MatcherType, matcher_tree::TreeType};
+
+    use super::*;
+
+    fn decoded(sources: &[&str]) -> envoy_types::pb::xds::r#type::matcher::v3::Matcher {
+        let map = sources.iter().map(|source| ((*source).to_owned(), OnMatch::action(rbac::Action::Allow)));
+        let filter = TokenAuth { matcher: Some(Matcher::of(headers::SOURCE, map.collect())) };
+        Rbac::decode(filter.encode_to_vec().as_slice()).unwrap().matcher.unwrap()
+    }
+
+    #[test]
+    fn envoy_reads_what_is_written_here() {
+        let matcher = decoded(&["alice", "bob"]);
+        let Some(MatcherType::MatcherTree(tree)) = matcher.matcher_type else { panic!("no tree") };
+        let Some(TreeType::ExactMatchMap(map)) = tree.tree_type else { panic!("no map") };
+        assert_eq!(map.map.len(), 2);
+        assert!(map.map.contains_key("alice") && map.map.contains_key("bob"));
+        assert!(matcher.on_no_match.is_some());
+    }
+
+    #[test]
+    fn where_nobody_is_known_everybody_is_denied() {
+        let matcher = decoded(&[]);
+        assert_eq!(matcher.matcher_type, None);
+        assert!(matcher.on_no_match.is_some());
+    }
+}
