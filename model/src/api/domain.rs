@@ -36,6 +36,7 @@ pub struct DomainSpec {
     plural = "gateways",
     shortname = "gw",
     namespaced,
+    no_spec,
     derive = "PartialEq",
     status = "GatewayStatus",
     printcolumn(name = "Address", json_path = ".status.address", type_ = "string"),

@@ -12,7 +12,11 @@ pub(super) fn read<T: DeserializeOwned>(
     value: &Value,
     unknown_fields: &mut Vec<String>,
 ) -> Result<T, FieldErrors> {
-    let mut note = |path: Path<'_>| unknown_fields.push(field_path(&path));
+    // The derived kinds know these two without a field for them.
+    let mut note = |path: Path<'_>| match field_path(&path) {
+        path if matches!(path.as_str(), "apiVersion" | "kind") => {}
+        path => unknown_fields.push(path),
+    };
     let mut track = Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
     serde_ignored::deserialize(deserializer, &mut note)

@@ -1,0 +1,13 @@
+//! What the crate makes of manifests and events, seen from outside.
+
+#![allow(clippy::unwrap_used)]
+
+mod crds;
+mod index;
+mod kuscia;
+mod manifests;
+mod properties;
+mod routes;
+mod services;
+mod support;
+mod tokens;
