@@ -1,0 +1,6 @@
+//! The `networkmesh` program, run as its users run it.
+
+mod check;
+mod cli;
+mod command;
+mod keys;
