@@ -54,8 +54,8 @@ pub fn read_manifests(text: &str, namespace: &str) -> Result<Vec<Document>, Mani
     Ok(documents)
 }
 
-/// Wide enough for the routes and services of tens of thousands of domains in one text. What aliases may unfold to
-/// stays at the parser's own limits, and so does the depth.
+/// Wide enough for the routes and services of tens of thousands of domains in one text, and narrow for what aliases may
+/// unfold to. The depth stays at the parser's own limit.
 fn yaml_options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -63,6 +63,7 @@ fn yaml_options() -> Options {
             max_events: 20_000_000,
             max_nodes: 10_000_000,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         // A snippet would show what stands near the error, and that may be secret.
         with_snippet: false,
     }

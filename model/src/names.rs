@@ -225,8 +225,30 @@ mod tests {
     fn a_host_is_a_name_or_an_address() {
         assert_eq!("GW.Example.com.".parse(), Ok(Host::Name("gw.example.com".into())));
         assert_eq!("[::1]".parse(), Ok(Host::Address("::1".parse().expect("an address"))));
-        for bad in ["http://a", "a:80", "a/b", "1.2.3.400", "", "a..b", " a"] {
+        for bad in ["http://a", "a:80", "a/b", "1.2.3.400", "[1.2.3.4]", "[::1", "", ".", "a..b", " a"] {
             assert!(Host::from_str(bad).is_err(), "{bad}");
         }
+    }
+    #[test]
+    fn a_host_and_its_port_are_written_as_in_a_url() {
+        let at = |host: &str| HostPort { host: host.parse().unwrap(), port: 80 }.to_string();
+        assert_eq!(
+            [at("bob.example"), at("192.0.2.1"), at("::1")],
+            ["bob.example:80", "192.0.2.1:80", "[::1]:80"]
+        );
+    }
+
+    #[test]
+    fn services_have_hosts_within_their_domain() {
+        let alice: DomainId = "alice".parse().unwrap();
+        assert_eq!(alice.service_host("echo"), "echo.alice.svc");
+        assert_eq!(alice.handshake_host(), "kuscia-handshake.alice.svc");
+    }
+
+    #[test]
+    fn an_error_shows_only_the_beginning_of_a_long_name() {
+        let error = "x".repeat(10_000).parse::<DomainId>().unwrap_err();
+        assert!(error.to_string().len() < 200);
+        assert!("x/".repeat(10_000).parse::<Host>().unwrap_err().to_string().len() < 200);
     }
 }
