@@ -1,0 +1,130 @@
+//! The in-domain DNS, asked by `dig`.
+
+use networkmesh::harness::domain::{Domain, service_manifest};
+use serde_json::json;
+use tokio::process::Command;
+
+use super::world::{Alone, World, eventually, run};
+
+/// What dig says.
+#[derive(Debug)]
+struct Answer {
+    status: String,
+    /// The records of the answer, as name, type and data.
+    records: Vec<(String, String, String)>,
+    text: String,
+}
+
+async fn dig(domain: &Domain, arguments: &str) -> Answer {
+    let server = domain.addresses.dns;
+    let mut command = Command::new("dig");
+    command.args([&format!("@{}", server.ip()), "-p", &server.port().to_string(), "+tries=1", "+time=10"]);
+    let ran = run(command.args(arguments.split(' ')), "`apt-get install bind9-dnsutils`").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let status = ran.out.split("status: ").nth(1).and_then(|rest| rest.split(',').next());
+    let records = ran.out.lines().filter(|line| !line.starts_with(';')).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (name, kind) = (words.next()?, words.nth(2)?);
+        Some((name.to_owned(), kind.to_owned(), words.collect::<Vec<_>>().join(" ")))
+    });
+    Answer { status: status.unwrap_or_default().to_owned(), records: records.collect(), text: ran.out.clone() }
+}
+
+impl Answer {
+    fn of_kind(&self, kind: &str) -> Vec<&str> {
+        let mut data: Vec<&str> =
+            self.records.iter().filter(|record| record.1 == kind).map(|record| record.2.as_str()).collect();
+        data.sort_unstable();
+        data
+    }
+}
+
+#[tokio::test]
+async fn names_of_services_are_answered_over_udp_and_tcp() {
+    let mut world = Alone::laid_out(&json!({}));
+    let web = ["10.1.0.1:80", "10.1.0.2:80", "[2001:db8::1]:80"].map(|address| address.parse().unwrap());
+    world.alice.apply("web.json", &service_manifest("web", &web)).unwrap();
+    let partner = world.folder.domain("bob", &json!({}));
+    super::world::apply_route(&world.alice, &world.alice.route_to(&partner));
+    world.start_mesh().await;
+
+    for transport in ["+notcp", "+tcp", "+noedns", "+bufsize=4096", "+nocookie"] {
+        for name in ["web.alice.svc", "web.alice", "web", "WEB.Alice.svc"] {
+            let answer = dig(&world.alice, &format!("{transport} {name} A")).await;
+            assert_eq!(answer.status, "NOERROR", "{answer:?}");
+            assert_eq!(answer.of_kind("A"), ["10.1.0.1", "10.1.0.2"], "{answer:?}");
+            assert!(answer.text.contains(" aa") , "{answer:?}");
+        }
+        let answer = dig(&world.alice, &format!("{transport} web.alice.svc AAAA")).await;
+        assert_eq!(answer.of_kind("AAAA"), ["2001:db8::1"], "{answer:?}");
+    }
+    let answer = dig(&world.alice, "+bufsize=1232 web.alice.svc").await;
+    assert!(answer.text.contains("EDNS: version: 0"), "{answer:?}");
+
+    let gateway = world.alice.addresses.internal.ip().to_string();
+    let answer = dig(&world.alice, "anything.bob.svc A").await;
+    assert_eq!((answer.status.as_str(), answer.of_kind("A")), ("NOERROR", vec![gateway.as_str()]), "{answer:?}");
+
+    for (question, status) in [
+        ("nobody.alice.svc A", "NXDOMAIN"),
+        ("web.carol.svc A", "NXDOMAIN"),
+        ("web.alice.svc TXT", "NOERROR"),
+        ("anything.bob.svc AAAA", "NOERROR"),
+        ("bob.svc A", "NOERROR"),
+        ("svc A", "NOERROR"),
+    ] {
+        let answer = dig(&world.alice, question).await;
+        assert_eq!(answer.status, status, "{question}: {answer:?}");
+        assert_eq!(answer.records.len(), 1, "{question}: {answer:?}");
+        assert_eq!(answer.of_kind("SOA").len(), 1, "{question}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn other_names_are_forwarded_for_configured_clients_only() {
+    let mut upstream = Alone::laid_out(&json!({}));
+    let address = ["10.9.9.9:80".parse().unwrap()];
+    upstream.alice.apply("host.json", &service_manifest("host", &address)).unwrap();
+    upstream.start_mesh().await;
+
+    for (recursion, status, addresses) in [(json!(["127.0.0.0/8"]), "NOERROR", &["10.9.9.9"][..]), (json!([]), "REFUSED", &[])] {
+        let dns = json!({"upstreams": [upstream.alice.addresses.dns], "recursion": recursion});
+        let folder = super::world::Folder::new();
+        let mut bob = folder.domain("bob", &json!({"dns": dns}));
+        bob.start_mesh(std::path::Path::new(super::world::PROGRAM)).await.unwrap();
+        for transport in ["+notcp", "+tcp"] {
+            // To bob, the name of alice's service is a public one.
+            let answer = dig(&bob, &format!("{transport} host.alice A")).await;
+            assert_eq!((answer.status.as_str(), answer.of_kind("A")), (status, addresses.to_vec()), "{answer:?}");
+        }
+        // Names of `svc` are never forwarded, and never refused.
+        assert_eq!(dig(&bob, "host.alice.svc A").await.status, "NXDOMAIN");
+    }
+}
+
+#[tokio::test]
+async fn the_table_follows_the_manifests() {
+    let mut world = World::two_domains().await;
+    assert_eq!(dig(&world.alice, "late.alice.svc A").await.status, "NXDOMAIN");
+    let service = |ip: &str| service_manifest("late", &[format!("{ip}:80").parse().unwrap()]);
+    for ip in ["10.2.0.1", "10.2.0.2"] {
+        world.alice.apply("late.json", &service(ip)).unwrap();
+        eventually("the new address", async || {
+            let answer = dig(&world.alice, "late.alice.svc A").await;
+            if answer.of_kind("A") == [ip] { Ok(()) } else { Err(answer.text) }
+        })
+        .await;
+    }
+    std::fs::remove_file(world.alice.folder.join("manifests/late.json")).unwrap();
+    std::fs::remove_file(world.alice.folder.join("manifests/alice-bob.json")).unwrap();
+    for name in ["late.alice.svc", "echo.bob.svc"] {
+        eventually("the name is gone", async || {
+            let answer = dig(&world.alice, &format!("{name} A")).await;
+            if answer.status == "NXDOMAIN" { Ok(()) } else { Err(answer.text) }
+        })
+        .await;
+    }
+    let status = world.alice.status().await.unwrap();
+    assert!(status.dns.responses.values().sum::<u64>() >= 5, "{:?}", status.dns);
+    world.alice.stop().await.unwrap();
+}

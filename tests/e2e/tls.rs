@@ -1,0 +1,155 @@
+//! The external listener with TLS, judged by `openssl`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use certs::{DEFAULT_LEAF_LIFETIME, DomainAuthority, LeafRequest, LeafUsage};
+use networkmesh::harness::domain::Domain;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::partner::Partner;
+use super::world::{
+    Ran, World, admin, answers, apply_route, confirmed_revision, echoed, eventually, get, key_of, networkmesh, run,
+};
+
+/// Alice trusts `certificate` to be bob's, and bob's external listener speaks `protocol`.
+async fn world(protocol: &str, certificate: impl AsyncFn(&Domain) -> String) -> World {
+    let mut world = World::laid_out(&json!({}), &json!({"protocol": protocol})).await;
+    let bob = json!({
+        "apiVersion": "kuscia.secretflow/v1alpha1",
+        "kind": "Domain",
+        "metadata": {"name": "bob"},
+        "spec": {"cert": certificate(&world.bob).await},
+    });
+    world.alice.apply("bob.json", &bob).unwrap();
+    let mut route = world.alice.route_to(&world.bob);
+    route["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
+    world.connect(&route);
+    apply_route(&world.bob, &world.bob.route_to(&world.alice));
+    apply_route(&world.alice, &world.bob.route_to(&world.alice));
+    world.start().await;
+    world
+}
+
+/// What partners are given: the output of `networkmesh cert --base64`.
+async fn own_certificate(domain: &Domain) -> String {
+    let ran = networkmesh(["cert", "--base64", "--config", domain.config().to_str().unwrap()]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.out.trim().to_owned()
+}
+
+/// The certificate of an authority that calls itself bob, and has another key.
+async fn forged_certificate(_: &Domain) -> String {
+    let key = Partner::new("bob").key;
+    DomainAuthority::new("bob", &key, SystemTime::now()).unwrap().certificate_base64_pem()
+}
+
+/// The authority of bob as PEM, made by the program once more.
+async fn authority_file(world: &World) -> PathBuf {
+    let ran = networkmesh(["cert", "--config", world.bob.config().to_str().unwrap()]).await;
+    let file = world.folder.path().join("bob.pem");
+    fs::write(&file, ran.out).unwrap();
+    file
+}
+
+/// Connects to bob's external listener and sends a request.
+async fn s_client(world: &World, authority: &Path, more: &[&Path]) -> Ran {
+    let mut command = Command::new("sh");
+    // The request goes in after the handshake, and the input stays open until the answer came.
+    let script = "{ printf 'GET /handshake HTTP/1.1\\r\\nHost: kuscia-handshake.bob.svc\\r\\n\
+                  Kuscia-Host: kuscia-handshake.bob.svc\\r\\nConnection: close\\r\\n\\r\\n'; } | openssl s_client -ign_eof -connect \"$@\"";
+    command.args(["-c", script, "sh", &world.bob.addresses.external.to_string(), "-verify_return_error", "-CAfile"]);
+    command.arg(authority).args(more);
+    run(&mut command, "`apt-get install openssl`").await
+}
+
+#[tokio::test]
+async fn traffic_passes_by_tls_and_the_certificate_is_bobs() {
+    let world = world("TLS", own_certificate).await;
+    confirmed_revision(&world.alice, &world.bob).await;
+    let seen = echoed(&answers(&world.alice, "echo.bob.svc", 200).await);
+    assert_eq!((seen.service.as_str(), seen.headers["kuscia-source"].as_str()), ("echo.bob", "alice"));
+    answers(&world.bob, "echo.alice.svc", 200).await;
+
+    let shown = s_client(&world, &authority_file(&world).await, &[]).await;
+    assert!(shown.out.contains("Verify return code: 0 (ok)"), "{shown:?}");
+    assert!(shown.out.contains("CN = bob_ENVOY_EXTERNAL") || shown.out.contains("CN=bob_ENVOY_EXTERNAL"), "{shown:?}");
+    assert!(shown.out.contains("\"namespace\":\"bob\""), "{shown:?}");
+
+    // No TLS, no answer.
+    let plain = world.bob.call_from_outside("/", ::http::HeaderMap::new()).await;
+    assert!(plain.is_err(), "{plain:?}");
+    let status = world.bob.status().await.unwrap();
+    assert!(status.certificate.unwrap().not_after > jiff::Timestamp::now());
+}
+
+#[tokio::test]
+async fn keys_of_listeners_are_blanked_in_dumps() {
+    let world = world("TLS", own_certificate).await;
+    answers(&world.alice, "echo.bob.svc", 200).await;
+    for (arguments, shown) in [(&["dump", "secrets"][..], false), (&["dump", "secrets", "--show-secrets"], true)] {
+        let ran = networkmesh(arguments.iter().chain(&["--admin", &admin(&world.bob)])).await;
+        let dump: Value = serde_json::from_str(&ran.out).unwrap();
+        assert!(!dump["secrets"].as_array().unwrap().is_empty(), "{dump}");
+        assert!(ran.out.contains("BEGIN CERTIFICATE") || dump.to_string().contains("certificate_chain"), "{dump}");
+        assert_eq!(ran.out.contains("PRIVATE KEY") || inline_bytes_hold_a_key(&dump), shown, "{arguments:?}: {dump}");
+    }
+}
+
+/// PEM may stand in the dump as the base64 of a field of bytes.
+fn inline_bytes_hold_a_key(json: &Value) -> bool {
+    use base64::Engine as _;
+    match json {
+        Value::Array(items) => items.iter().any(inline_bytes_hold_a_key),
+        Value::Object(object) => object.values().any(inline_bytes_hold_a_key),
+        Value::String(text) => base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("PRIVATE KEY")),
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_closes_the_way_and_says_so() {
+    // The route names bob's true key for the handshake; only the authority for TLS is wrong.
+    let world = world("TLS", forged_certificate).await;
+    let response = answers(&world.alice, "echo.bob.svc", 503).await;
+    let hops = response.headers()["kuscia-error-message"].to_str().unwrap();
+    assert!(hops.contains("alice/alice-gateway/internal") && hops.contains("TLS"), "{hops}");
+    eventually("the status says why", async || {
+        let status = world.alice.status().await.unwrap();
+        let mut problems = status.problems.iter();
+        let found = problems.any(|problem| problem.contains("alice-bob") && problem.contains("TLS"));
+        if found { Ok(()) } else { Err(format!("{:?}", status.problems)) }
+    })
+    .await;
+    confirmed_revision(&world.bob, &world.alice).await;
+    assert_eq!(echoed(&get(&world.bob, "echo.alice.svc", "/").await).service, "echo.alice");
+}
+
+#[tokio::test]
+async fn mtls_lets_in_whom_the_domain_signed_for_and_nobody_else() {
+    let world = world("MTLS", own_certificate).await;
+    let authority = authority_file(&world).await;
+    let nobody = s_client(&world, &authority, &[]).await;
+    assert!(!nobody.out.contains("namespace"), "{nobody:?}");
+
+    let request = LeafRequest {
+        common_name: "alice".to_owned(),
+        subject_alt_names: Vec::new(),
+        usage: LeafUsage::Client,
+        lifetime: DEFAULT_LEAF_LIFETIME,
+    };
+    for (key, let_in) in [(key_of(&world.bob), true), (Partner::new("bob").key, false)] {
+        let now = SystemTime::now();
+        let leaf = DomainAuthority::new("bob", &key, now).unwrap().issue(&request, now).unwrap();
+        let (certificate, private) = (world.folder.path().join("leaf.pem"), world.folder.path().join("leaf.key"));
+        fs::write(&certificate, &leaf.chain_pem).unwrap();
+        fs::write(&private, leaf.key_pem.as_bytes()).unwrap();
+        let more = [Path::new("-cert"), &certificate, Path::new("-key"), &private];
+        let shown = s_client(&world, &authority, &more).await;
+        assert_eq!(shown.out.contains("\"namespace\":\"bob\""), let_in, "{shown:?}");
+    }
+}

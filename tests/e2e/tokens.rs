@@ -1,0 +1,237 @@
+//! Tokens: agreed on, rolled, kept, lost and found again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use networkmesh::status::Status;
+use serde_json::json;
+
+use super::partner::{Partner, headers};
+use super::peers::{Manner, serve};
+use super::stream::{Chat, Traffic};
+use super::world::{
+    DEADLINE, PROGRAM, World, answers, apply_route, confirmed_revision, echoed, eventually, get, route_status,
+    set_destination, set_source, token,
+};
+
+#[tokio::test]
+async fn tokens_roll_without_a_failed_request_and_without_a_dropped_stream() {
+    let world = World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2)).await;
+    let mut chat = Chat::open(&world.alice, &world.bob).await;
+    let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
+    let first = confirmed_revision(&world.alice, &world.bob).await;
+    for roll in 1..=4 {
+        eventually("the token rolls", async || {
+            let revision = confirmed_revision(&world.alice, &world.bob).await;
+            if revision >= first + roll { Ok(()) } else { Err(format!("revision {revision}")) }
+        })
+        .await;
+        chat.say("still there").await;
+    }
+    traffic.more(10).await;
+    assert_eq!(traffic.failures().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn tokens_are_kept_encrypted_for_their_owner_only() {
+    let world = World::two_domains().await;
+    let tokens = [token(&world.alice, "bob"), token(&world.bob, "alice")];
+    assert_ne!(tokens[0], tokens[1]);
+    for domain in [&world.alice, &world.bob] {
+        let state = domain.folder.join("state");
+        assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        let files: Vec<_> = fs::read_dir(state.join("domainroutes")).unwrap().map(|file| file.unwrap().path()).collect();
+        assert_eq!(files.len(), 2, "{files:?}");
+        for file in files {
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(text.contains("revisionToken"), "{text}");
+            assert!(tokens.iter().all(|token| !text.contains(token.trim_end_matches('='))), "{file:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_restarts_keeps_its_token() {
+    let mut world = World::two_domains().await;
+    let before = (token(&world.alice, "bob"), confirmed_revision(&world.alice, &world.bob).await);
+    let stopped = world.alice.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
+    assert!(stopped.success(), "{stopped}");
+    world.alice.start_mesh(Path::new(PROGRAM)).await.unwrap();
+    // The probe after the restart has been answered.
+    world.agree().await;
+    assert_eq!((token(&world.alice, "bob"), confirmed_revision(&world.alice, &world.bob).await), before);
+    assert_eq!(echoed(&get(&world.alice, "echo.bob.svc", "/").await).service, "echo.bob");
+}
+
+#[tokio::test]
+async fn a_destination_that_lost_its_state_gets_a_new_token() {
+    let mut world = World::two_domains().await;
+    let lost = token(&world.alice, "bob");
+    world.bob.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
+    fs::remove_dir_all(world.bob.folder.join("state")).unwrap();
+    world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
+    eventually("a new token", async || {
+        if token(&world.alice, "bob") == lost { Err("the old one".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    answers(&world.alice, "echo.bob.svc", 200).await;
+    answers(&world.bob, "echo.alice.svc", 200).await;
+}
+
+#[tokio::test]
+async fn a_route_with_another_key_than_ours_names_both_keys_and_hurts_no_other() {
+    let world = World::two_domains().await;
+    let other = Partner::new("other");
+    let mut route = world.alice.route_to(&world.bob);
+    route["spec"]["tokenConfig"]["sourcePublicKey"] = other.public_key().into();
+    apply_route(&world.alice, &route);
+    let keys = [other.key.public_key().fingerprint().to_string(), world.alice.public_key.fingerprint().to_string()];
+    let route = eventually("the route is refused", async || {
+        let route = route_status(&world.alice, "alice-bob").await?;
+        let refused = route.conditions.iter().any(|condition| {
+            condition.type_ == "Accepted"
+                && condition.reason == "KeyMismatch"
+                && keys.iter().all(|key| condition.message.contains(key))
+        });
+        if refused { Ok(route) } else { Err(format!("{route:?}")) }
+    })
+    .await;
+    assert!(!route.holds("Accepted"), "{route:?}");
+    let status = world.alice.status().await.unwrap();
+    assert!(status.problems.iter().any(|problem| problem.contains("alice-bob") && problem.contains(&keys[0])), "{status:?}");
+    // The last good version stays in force, and so does the way back.
+    assert_eq!(echoed(&get(&world.alice, "echo.bob.svc", "/").await).service, "echo.bob");
+    assert_eq!(echoed(&get(&world.bob, "echo.alice.svc", "/").await).service, "echo.alice");
+}
+
+#[tokio::test]
+async fn a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_why() {
+    let mut world = World::laid_out(&json!({}), &json!({})).await;
+    world.connect(&world.bob.route_to(&world.alice));
+    let mut route = world.alice.route_to(&world.bob);
+    apply_route(&world.alice, &route);
+    let other = Partner::new("other");
+    route["spec"]["tokenConfig"]["sourcePublicKey"] = other.public_key().into();
+    apply_route(&world.bob, &route);
+    world.start().await;
+
+    let held = other.key.public_key().fingerprint().to_string();
+    expect_problem(&world, "alice-bob", &["HandshakeRefused", &held]).await;
+    let log = fs::read_to_string(world.bob.folder.join("logs/mesh.log")).unwrap();
+    assert!(log.contains("handshake refused") && log.contains(&held), "{log}");
+    confirmed_revision(&world.bob, &world.alice).await;
+    answers(&world.bob, "echo.alice.svc", 200).await;
+    answers(&world.alice, "echo.bob.svc", 401).await;
+}
+
+#[tokio::test]
+async fn a_destination_that_comes_up_later_gets_its_token_then() {
+    let mut world = World::laid_out(&json!({}), &json!({})).await;
+    world.connect(&world.alice.route_to(&world.bob));
+    let program = Path::new(PROGRAM);
+    world.alice.start_mesh(program).await.unwrap();
+    // Until its Envoy is there, the way out is closed too.
+    expect_problem(&world, "alice-bob", &["OwnGatewayDown", "bootstrap"]).await;
+    world.alice.start_envoy(program, &world.envoy).await.unwrap();
+    expect_problem(&world, "alice-bob", &["DestinationUnreachable"]).await;
+
+    world.bob.start_envoy(program, &world.envoy).await.unwrap();
+    world.bob.start_mesh(program).await.unwrap();
+    confirmed_revision(&world.alice, &world.bob).await;
+    assert_eq!(echoed(&answers(&world.alice, "echo.bob.svc", 200).await).service, "echo.bob");
+    eventually("all is well", async || all_well(&world.alice.status().await.unwrap())).await;
+}
+
+#[tokio::test]
+async fn peers_that_answer_nonsense_harm_nobody_else() {
+    let world = World::two_domains().await;
+    let cases = [
+        ("garbage", Manner::Garbage, &["DestinationUnreachable", "502"][..]),
+        ("flood", Manner::Flood, &["DestinationUnreachable", "longer than"]),
+        ("silence", Manner::Silence, &["no token is negotiated with silence yet"]),
+        ("page", Manner::Body("<html>welcome</html>"), &["NotAHandshakeService", "check the route's endpoint"]),
+        ("empty", Manner::Body("{}"), &["NotAHandshakeService", "no status"]),
+        ("refusal", Manner::Body(r#"{"status":{"code":500,"message":"no\nway"}}"#), &["HandshakeRefused", "noway"]),
+        (
+            "forger",
+            Manner::Body(r#"{"status":{},"token":{"token":"AAAA","expiration_time":4000000000000000000,"revision":1}}"#),
+            &["KeyMismatch"],
+        ),
+    ];
+    let mut servers = Vec::new();
+    for (name, manner, _) in &cases {
+        let (address, server) = serve(manner.clone()).await;
+        servers.push(server);
+        let mut route = world.alice.route_to(&world.bob);
+        set_destination(&mut route, name, address);
+        apply_route(&world.alice, &route);
+    }
+    let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
+    for (name, _, words) in &cases {
+        expect_problem(&world, &format!("alice-{name}"), words).await;
+    }
+    traffic.more(10).await;
+    assert_eq!(traffic.failures().await, Vec::<String>::new());
+    assert!(route_status(&world.alice, "alice-bob").await.unwrap().holds("Authenticated"));
+}
+
+#[tokio::test]
+async fn a_partner_that_speaks_kuscias_handshake_gets_a_token_that_works() {
+    let world = World::two_domains().await;
+    let carol = Partner::new("carol");
+    let mut route = world.alice.route_to(&world.bob);
+    set_source(&mut route, "carol", &carol.public_key());
+    route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(3600);
+    apply_route(&world.bob, &route);
+
+    let (first, revision) = eventually("a token", async || carol.handshake(&world.bob).await).await;
+    let call = async |token: &str| {
+        let headers = headers("carol", "echo.bob.svc", Some(token));
+        world.bob.call_from_outside("/", headers).await.unwrap()
+    };
+    assert_eq!(echoed(&call(&first).await).headers["kuscia-source"], "carol");
+
+    let (second, next) = carol.handshake(&world.bob).await.unwrap();
+    assert!(second != first && next == revision + 1, "revisions {revision} and {next}");
+    for token in [&first, &second] {
+        assert_eq!(call(token).await.status(), 200, "both the new and the former token are accepted");
+    }
+    let stranger = Partner { name: "carol", key: Partner::new("mallory").key };
+    let refusal = stranger.handshake(&world.bob).await.unwrap_err();
+    assert!(refusal.contains(&carol.key.public_key().fingerprint().to_string()), "{refusal}");
+    assert_eq!(call(&second).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_renews_ends() {
+    let world = World::two_domains().await;
+    let carol = Partner::new("carol");
+    let mut route = world.alice.route_to(&world.bob);
+    set_source(&mut route, "carol", &carol.public_key());
+    route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(1);
+    apply_route(&world.bob, &route);
+    let (token, _) = eventually("a token", async || carol.handshake(&world.bob).await).await;
+    eventually("the token has ended", async || {
+        let headers = headers("carol", "echo.bob.svc", Some(&token));
+        let status = world.bob.call_from_outside("/", headers).await.unwrap().status();
+        if status == 401 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+}
+
+/// Waits until alice's status has a problem with the route that has all these words.
+async fn expect_problem(world: &World, route: &str, words: &[&str]) {
+    eventually(&format!("a problem of {route} with {words:?}"), async || {
+        let status = world.alice.status().await.map_err(|error| error.to_string())?;
+        let mut problems = status.problems.iter();
+        let found = problems.any(|problem| problem.contains(route) && words.iter().all(|word| problem.contains(word)));
+        if found { Ok(()) } else { Err(format!("{:#?}", status.problems)) }
+    })
+    .await;
+}
+
+fn all_well(status: &Status) -> Result<(), String> {
+    if status.problems.is_empty() { Ok(()) } else { Err(status.problems.join("\n")) }
+}

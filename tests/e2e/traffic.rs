@@ -1,0 +1,165 @@
+//! What applications get through the gateways.
+
+use std::fs;
+use std::sync::Arc;
+
+use ::http::{Method, Request};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use networkmesh::harness::domain::service_manifest;
+use networkmesh::http::{Limits, Target, send};
+use proto::echo::EchoRequest;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::peers::{Manner, serve};
+use super::stream::{Chat, grpc};
+use super::world::{World, answers, apply_route, echoed, get, set_destination, set_unauthenticated};
+
+#[tokio::test]
+async fn http_passes_both_gateways_in_both_directions() {
+    let world = World::two_domains().await;
+    for (source, destination) in [(&world.alice, &world.bob), (&world.bob, &world.alice)] {
+        let host = format!("echo.{}.svc", destination.name);
+        let request = Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("http://{host}/a/b%20c?d=e&f"))
+            .header("kuscia-source", "mallory")
+            .header("kuscia-token", "forged")
+            .header("kuscia-host", "other.host.svc")
+            .header("x-nm-cluster", "forged")
+            .header("x-own", "kept")
+            .body(Bytes::from_static(b"body"))
+            .unwrap();
+        let target = Target::Tcp(source.addresses.internal);
+        let response = send(&target, request, Limits::default()).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert!(!response.headers().contains_key("kuscia-error-message"), "{response:?}");
+
+        let echoed = echoed(&response);
+        assert_eq!(echoed.service, format!("echo.{}", destination.name));
+        assert_eq!((echoed.method.as_str(), echoed.path.as_str()), ("PATCH", "/a/b%20c?d=e&f"));
+        assert_eq!(echoed.body_bytes, 4);
+        for (name, value) in [
+            ("host", host.as_str()),
+            ("kuscia-host", &host),
+            ("kuscia-source", &source.name),
+            ("kuscia-origin-source", &source.name),
+            ("x-interconn-protocol", "kuscia"),
+            ("x-own", "kept"),
+        ] {
+            assert_eq!(echoed.headers.get(name).map(String::as_str), Some(value), "{name}: {echoed:?}");
+        }
+        let is_private = |name: &&String| *name == "kuscia-token" || name.starts_with("x-nm-");
+        assert_eq!(echoed.headers.keys().find(is_private), None);
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_and_a_streamed_answer_pass() {
+    const SIZE: usize = 8 * 1024 * 1024;
+    let world = World::two_domains().await;
+    let gateway = world.alice.addresses.internal;
+    let body = Bytes::from(vec![b'x'; SIZE]);
+    let request = Request::post("http://echo.bob.svc/upload").body(body).unwrap();
+    let response = send(&Target::Tcp(gateway), request, Limits::default()).await.unwrap();
+    assert_eq!(echoed(&response).body_bytes, SIZE as u64);
+
+    let go_on = Arc::new(Notify::new());
+    let (address, _peer) = serve(Manner::Halves(Arc::clone(&go_on))).await;
+    world.bob.apply("halves.json", &service_manifest("halves", &[address])).unwrap();
+    answers(&world.alice, "echo.bob.svc", 200).await;
+    let mut response = None;
+    super::world::eventually("the new service answers", async || {
+        let stream = TokioIo::new(TcpStream::connect(gateway).await.unwrap());
+        let (mut sender, connection) = http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("/").header("host", "halves.bob.svc").body(Empty::<Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let status = answer.status();
+        response = Some((sender, answer));
+        if status == 200 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    let (_sender, response) = response.unwrap();
+    let mut body = response.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "first", "the first half must come before the second is sent");
+    go_on.notify_one();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "later");
+}
+
+#[tokio::test]
+async fn grpc_passes_both_gateways_in_both_directions() {
+    let world = World::two_domains().await;
+    for (source, destination) in [(&world.alice, &world.bob), (&world.bob, &world.alice)] {
+        let request = EchoRequest { message: "hello".to_owned() };
+        let said = grpc(source, destination).await.say(request).await.unwrap().into_inner();
+        assert_eq!((said.service, said.message), (format!("echo.{}", destination.name), "hello".to_owned()));
+        assert_eq!(said.metadata.get("kuscia-source"), Some(&source.name));
+
+        let mut chat = Chat::open(source, destination).await;
+        for word in ["one", "two", "three"] {
+            assert_eq!(chat.say(word).await.service, format!("echo.{}", destination.name));
+        }
+    }
+}
+
+#[tokio::test]
+async fn hosts_are_understood_in_every_spelling() {
+    let world = World::two_domains().await;
+    for host in ["echo.bob.svc", "echo.bob.svc:80", "echo.bob.svc:12345", "ECHO.Bob.SVC", "Echo.BOB.svc:80"] {
+        assert_eq!(echoed(&get(&world.alice, host, "/").await).service, "echo.bob", "{host}");
+    }
+    for host in ["echo", "echo.alice", "echo.alice.svc", "echo:8080", "Echo.Alice", "ECHO.alice.SVC:80"] {
+        assert_eq!(echoed(&get(&world.alice, host, "/").await).service, "echo.alice", "{host}");
+    }
+    for host in ["bob.svc", "echo.bob", "echo.bob.svc.", "ex.echo.bob.svc", "*.bob.svc", "echo.carol.svc", "svc"] {
+        assert_eq!(get(&world.alice, host, "/").await.status(), 404, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn services_come_and_go_while_everything_runs() {
+    let mut world = World::two_domains().await;
+    assert_eq!(get(&world.alice, "second.bob.svc", "/").await.status(), 404);
+    world.bob.serve_echo("second").await.unwrap();
+    assert_eq!(echoed(&answers(&world.alice, "second.bob.svc", 200).await).service, "second.bob");
+
+    fs::remove_file(world.bob.folder.join("manifests/second.json")).unwrap();
+    answers(&world.alice, "second.bob.svc", 404).await;
+    assert_eq!(echoed(&get(&world.alice, "echo.bob.svc", "/").await).service, "echo.bob");
+}
+
+#[tokio::test]
+async fn a_service_without_endpoints_answers_503_and_says_where() {
+    let world = World::two_domains().await;
+    let mut manifest = service_manifest("empty", &["127.0.0.1:9".parse().unwrap()]);
+    manifest["items"].as_array_mut().unwrap().truncate(1);
+    world.bob.apply("empty.json", &manifest).unwrap();
+    let response = answers(&world.alice, "empty.bob.svc", 503).await;
+    let hops = response.headers()["kuscia-error-message"].to_str().unwrap();
+    assert!(hops.contains("bob/bob-gateway/external") && hops.contains("no_healthy_upstream"), "{hops}");
+}
+
+#[tokio::test]
+async fn the_path_prefix_of_a_route_is_put_before_every_path() {
+    let mut world = World::two_domains().await;
+    // An echo service in the place of carol's gateway shows what would come there.
+    let gateway = world.bob.serve_echo("gateway").await.unwrap();
+    let mut route = world.alice.route_to(&world.bob);
+    set_destination(&mut route, "carol", gateway);
+    set_unauthenticated(&mut route);
+    route["spec"]["endpoint"]["ports"][0]["pathPrefix"] = json!("/kuscia/in");
+    apply_route(&world.alice, &route);
+
+    answers(&world.alice, "web.carol.svc", 200).await;
+    let seen = echoed(&get(&world.alice, "web.carol.svc", "/hello/you?x=1").await);
+    assert_eq!(seen.path, "/kuscia/in/hello/you?x=1");
+    assert_eq!(seen.headers["kuscia-host"], "web.carol.svc");
+    assert_eq!(seen.headers["kuscia-source"], "alice");
+    assert!(!seen.headers.contains_key("kuscia-token"), "{seen:?}");
+}

@@ -1,0 +1,293 @@
+//! Domains on this machine, and what every test asks of them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use ::http::{Request, Response, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use certs::DomainKey;
+use model::api::DomainRouteStatus;
+use networkmesh::harness::domain::Domain;
+use networkmesh::harness::echo::Echoed;
+use networkmesh::harness::envoy_binary::Locator;
+use networkmesh::http::{Limits, Target, send};
+use networkmesh::status::RouteStatus;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_networkmesh");
+
+/// Longer than anything takes on a busy machine: reached only by a test that fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(25);
+
+/// Lines of each log that a failed test shows.
+const SHOWN_LINES: usize = 40;
+
+/// Two domains, each with a mesh, an Envoy and a service `echo`.
+pub(crate) struct World {
+    pub(crate) alice: Domain,
+    pub(crate) bob: Domain,
+    pub(crate) envoy: PathBuf,
+    // Dropped after the domains, whose processes write into it.
+    pub(crate) folder: Folder,
+}
+
+impl World {
+    /// Everything runs, and both ways have a token.
+    pub(crate) async fn two_domains() -> Self {
+        Self::with_routes(|_| ()).await
+    }
+
+    /// The same, with routes as `change` makes them of the usual ones.
+    pub(crate) async fn with_routes(change: impl Fn(&mut Value)) -> Self {
+        let mut world = Self::laid_out(&json!({}), &json!({})).await;
+        for mut route in [world.alice.route_to(&world.bob), world.bob.route_to(&world.alice)] {
+            change(&mut route);
+            world.connect(&route);
+        }
+        world.start().await;
+        world.agree().await;
+        world
+    }
+
+    /// Nothing runs but the services, and there are no routes. The configurations are the usual ones with `alice` and
+    /// `bob` merged over them.
+    pub(crate) async fn laid_out(alice: &Value, bob: &Value) -> Self {
+        let folder = Folder::new();
+        let mut world = Self {
+            alice: folder.domain("alice", alice),
+            bob: folder.domain("bob", bob),
+            envoy: envoy().await,
+            folder,
+        };
+        for domain in [&mut world.alice, &mut world.bob] {
+            domain.serve_echo("echo").await.unwrap_or_else(|error| panic!("{error}"));
+        }
+        world
+    }
+
+    /// Gives a route to both sides.
+    pub(crate) fn connect(&self, route: &Value) {
+        apply_route(&self.alice, route);
+        apply_route(&self.bob, route);
+    }
+
+    pub(crate) async fn start(&mut self) {
+        let program = Path::new(PROGRAM);
+        let started = async {
+            tokio::try_join!(self.alice.start_mesh(program), self.bob.start_mesh(program))?;
+            tokio::try_join!(
+                self.alice.start_envoy(program, &self.envoy),
+                self.bob.start_envoy(program, &self.envoy)
+            )
+        };
+        started.await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Waits for tokens both ways.
+    pub(crate) async fn agree(&self) {
+        confirmed_revision(&self.alice, &self.bob).await;
+        confirmed_revision(&self.bob, &self.alice).await;
+    }
+}
+
+/// Domain alice alone, without Envoy.
+pub(crate) struct Alone {
+    pub(crate) alice: Domain,
+    pub(crate) folder: Folder,
+}
+
+impl Alone {
+    /// Nothing runs yet.
+    pub(crate) fn laid_out(config: &Value) -> Self {
+        let folder = Folder::new();
+        Self { alice: folder.domain("alice", config), folder }
+    }
+
+    pub(crate) async fn start_mesh(&mut self) {
+        self.alice.start_mesh(Path::new(PROGRAM)).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// The folder of a test. When the test fails, the ends of all logs in it are shown.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A domain whose mesh answers commands on a Unix socket, which shows secrets too.
+    pub(crate) fn domain(&self, name: &str, config: &Value) -> Domain {
+        let mut config = config.clone();
+        if config["listen"]["admin"].is_null() {
+            config["listen"]["admin"] = "unix:admin.sock".into();
+        }
+        Domain::lay_out(self.path(), name, &config).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The logs of all domains.
+    pub(crate) fn logs(&self) -> Vec<PathBuf> {
+        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries(self.path().to_owned()).flat_map(|domain| entries(domain.join("logs"))).collect()
+    }
+}
+
+impl Drop for Folder {
+    #[allow(clippy::print_stderr)]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for log in self.logs() {
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let end = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+                eprintln!("--- the end of {}:\n{end}", log.display());
+            }
+        }
+    }
+}
+
+/// An Envoy, fetched if need be.
+pub(crate) async fn envoy() -> PathBuf {
+    Locator::from_env().locate(&|_| ()).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(crate) fn apply_route(domain: &Domain, route: &Value) {
+    let file = format!("{}.json", route["metadata"]["name"].as_str().unwrap());
+    domain.apply(&file, route).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Turns a route into one from the domain `source`, whose public key is `key`.
+pub(crate) fn set_source(route: &mut Value, source: &str, key: &str) {
+    let destination = route["spec"]["destination"].as_str().unwrap().to_owned();
+    route["metadata"]["name"] = format!("{source}-{destination}").into();
+    route["spec"]["source"] = source.into();
+    route["spec"]["tokenConfig"]["sourcePublicKey"] = key.into();
+}
+
+/// Turns a route into one to the domain `destination`, whose gateway is at `endpoint`.
+pub(crate) fn set_destination(route: &mut Value, destination: &str, endpoint: std::net::SocketAddr) {
+    let source = route["spec"]["source"].as_str().unwrap().to_owned();
+    route["metadata"]["name"] = format!("{source}-{destination}").into();
+    route["spec"]["destination"] = destination.into();
+    route["spec"]["endpoint"]["host"] = endpoint.ip().to_string().into();
+    route["spec"]["endpoint"]["ports"][0]["port"] = endpoint.port().into();
+}
+
+/// Turns a route into one without token authentication.
+pub(crate) fn set_unauthenticated(route: &mut Value) {
+    route["spec"]["authenticationType"] = "None".into();
+    route["spec"].as_object_mut().unwrap().remove("tokenConfig");
+}
+
+/// Tries until `attempt` succeeds; it says what is missing.
+pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(last) if Instant::now() >= deadline => panic!("not within {DEADLINE:?}: {what}; {last}"),
+            Err(_) => sleep(POLL).await,
+        }
+    }
+}
+
+/// The route of that name in the status of `domain`.
+pub(crate) async fn route_status(domain: &Domain, route: &str) -> Result<RouteStatus, String> {
+    let status = domain.status().await.map_err(|error| error.to_string())?;
+    let found = status.routes.iter().find(|known| known.name == route).cloned();
+    found.ok_or_else(|| format!("no route {route} in {status:?}"))
+}
+
+/// The revision of the token that `source` sends to `destination`, once the destination has confirmed it.
+pub(crate) async fn confirmed_revision(source: &Domain, destination: &Domain) -> i64 {
+    let name = format!("{}-{}", source.name, destination.name);
+    eventually("a confirmed token", async || {
+        let route = route_status(source, &name).await?;
+        let confirmed = Some(&route).filter(|route| route.holds("Authenticated"));
+        let revision = confirmed.and_then(|route| route.token_revisions.last().copied());
+        revision.ok_or_else(|| format!("{route:?}"))
+    })
+    .await
+}
+
+/// The private key of `domain`.
+pub(crate) fn key_of(domain: &Domain) -> DomainKey {
+    let config: Value = serde_json::from_str(&fs::read_to_string(domain.config()).unwrap()).unwrap();
+    DomainKey::from_domain_key_data(config["domainKeyData"].as_str().unwrap()).unwrap()
+}
+
+/// The token that `source` sends to `destination`, out of its state folder.
+pub(crate) fn token(source: &Domain, destination: &str) -> String {
+    let file = source.folder.join(format!("state/domainroutes/{}-{destination}.json", source.name));
+    let status: DomainRouteStatus = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let sealed = status.token_status.revision_token.token;
+    STANDARD.encode(key_of(source).open(&sealed, model::TOKEN_BYTES).unwrap())
+}
+
+/// Calls a service of any domain as an application of `domain`, with the `Host` header as given.
+pub(crate) async fn get(domain: &Domain, host: &str, path: &str) -> Response<Bytes> {
+    let request = Request::get(path).header("host", host).body(Bytes::new()).unwrap();
+    send(&Target::Tcp(domain.addresses.internal), request, Limits::default()).await.unwrap()
+}
+
+/// What the echo service saw.
+#[track_caller]
+pub(crate) fn echoed(response: &Response<Bytes>) -> Echoed {
+    assert_eq!(response.status(), StatusCode::OK, "{response:?}");
+    serde_json::from_slice(response.body()).unwrap()
+}
+
+/// Waits until a service of any domain answers applications of `domain` with `status`.
+pub(crate) async fn answers(domain: &Domain, host: &str, status: u16) -> Response<Bytes> {
+    eventually(&format!("{host} answers {status}"), async || {
+        let url = format!("http://{host}/");
+        let response = domain.call(&url).await.map_err(|error| error.to_string())?;
+        if response.status() == status { Ok(response) } else { Err(format!("{response:?}")) }
+    })
+    .await
+}
+
+/// What a program did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs `networkmesh` to its end.
+pub(crate) async fn networkmesh(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ran {
+    run(Command::new(PROGRAM).args(arguments), "build the program").await
+}
+
+/// Runs a program to its end; `remedy` is for where it is missing.
+pub(crate) async fn run(command: &mut Command, remedy: &str) -> Ran {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let name = format!("{:?}", command.as_std());
+    let output = timeout(DEADLINE, command.output()).await.unwrap_or_else(|_| panic!("{name} does not end"));
+    let output = output.unwrap_or_else(|error| panic!("{name}: {error}; {remedy}"));
+    Ran {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The value of `--admin` for `domain`.
+pub(crate) fn admin(domain: &Domain) -> String {
+    domain.admin.to_string()
+}
