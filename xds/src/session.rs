@@ -168,6 +168,11 @@ impl Session {
         if !self.state.is_loaded() {
             return None;
         }
+        for subscription in &mut self.subscriptions {
+            if subscription.waits_until(self.limits.patience).is_some_and(|end| end <= now) {
+                subscription.expire(&self.state);
+            }
+        }
         let may_send = |ty: ResourceType| !self.is_waiting(ty, now);
         let supplies_answered = ResourceType::ALL.into_iter().all(|ty| ty.directs_traffic() || may_send(ty));
         let addition = ResourceType::ALL.into_iter().find(|ty| {

@@ -1,26 +1,18 @@
 //! What a client wants, holds and still has to be sent, for one type.
 
+mod answer;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use jiff::Timestamp;
-use tracing::{debug, warn};
-
-use super::{
-    Protocol,
-    nack::{self, Blame, Nack, Rejections},
-    wire::Interest,
-};
+use super::{Protocol, Rejections, wire::Interest};
 use crate::{
     cache::State,
     resource::{Resource, ResourceType, Version},
 };
-
-/// How many unanswered responses of a type are kept in mind.
-const UNANSWERED: usize = 8;
 
 /// Stands for all names in a request.
 const WILDCARD: &str = "*";
@@ -30,8 +22,9 @@ const WILDCARD: &str = "*";
 pub(super) enum Held {
     /// It has been told that there is nothing for it under this name.
     Nothing,
-    /// It said so when the stream began. `None` if it is no version of this server.
-    Claimed(Option<Version>),
+    /// Perhaps something: it said so when the stream began, with the version if it is one of this server; or it was
+    /// sent something and the answer left open whether it took it.
+    Unknown(Option<Version>),
     /// It has acknowledged this.
     Acknowledged(Arc<Resource>),
 }
@@ -112,7 +105,7 @@ impl Subscription {
                 if is_first {
                     self.wildcard = subscribe.is_empty() && self.ty.is_listed_whole();
                     let claims = held.into_iter().map(|(name, version)| (name.into(), version.parse().ok()));
-                    self.held = claims.map(|(name, version)| (name, Held::Claimed(version))).collect();
+                    self.held = claims.map(|(name, version)| (name, Held::Unknown(version))).collect();
                 }
                 self.unsubscribe_from(state, unsubscribe);
                 self.subscribe_to(state, subscribe, is_first);
@@ -230,11 +223,9 @@ impl Subscription {
             (Target::Resource(_), _) => {
                 self.additions.insert(Arc::clone(name));
             }
+            (Target::Nothing, Some(Held::Unknown(_) | Held::Acknowledged(_))) => self.withdraw(name),
+            (Target::Nothing, None) if self.is_on_its_way(name) => self.withdraw(name),
             (Target::Nothing, Some(Held::Nothing)) if !again => {}
-            (Target::Nothing, Some(Held::Claimed(_) | Held::Acknowledged(_))) if !again => {
-                self.withdraw(name);
-            }
-            (Target::Nothing, None) if !again && self.is_on_its_way(name) => self.withdraw(name),
             (Target::Nothing, None) if !again && !self.names.contains(name) => {}
             (Target::Nothing, _) => self.deny(name),
         }
@@ -244,6 +235,7 @@ impl Subscription {
     fn withdraw(&mut self, name: &Arc<str>) {
         match self.protocol {
             Protocol::StateOfTheWorld if !self.ty.is_listed_whole() => {
+                self.again.remove(name);
                 self.held.insert(Arc::clone(name), Held::Nothing);
             }
             Protocol::Delta | Protocol::StateOfTheWorld => {
@@ -263,9 +255,9 @@ impl Subscription {
         self.must_answer |= self.ty.is_listed_whole();
     }
 
-    /// A client that claims the version of the state holds the state's resource.
+    /// A client that says to hold the version of the state holds the state's resource.
     fn settle_claim(&mut self, state: &State, name: &Arc<str>) {
-        let Some(Held::Claimed(Some(claimed))) = self.held.get(name) else { return };
+        let Some(Held::Unknown(Some(claimed))) = self.held.get(name) else { return };
         if let Some(resource) =
             state.resource(self.ty, name).filter(|resource| resource.version() == *claimed)
         {
@@ -280,17 +272,9 @@ impl Subscription {
         }
         match self.held.get(name) {
             Some(Held::Acknowledged(last)) => Target::Resource(Arc::clone(last)),
-            Some(Held::Claimed(_)) => Target::Unchanged,
+            Some(Held::Unknown(_)) => Target::Unchanged,
             Some(Held::Nothing) | None => Target::Nothing,
         }
-    }
-
-    /// Whether an unanswered response carries a resource of this name.
-    fn is_on_its_way(&self, name: &Arc<str>) -> bool {
-        self.outstanding.iter().any(|response| {
-            let position = response.batch.binary_search_by(|(sent, _)| sent.cmp(name));
-            position.is_ok_and(|position| response.batch[position].1.is_some())
-        })
     }
 
     pub(super) fn wants(&self, name: &str) -> bool {
@@ -305,35 +289,6 @@ impl Subscription {
         !self.removals.is_empty()
     }
 
-    pub(super) fn has_unanswered(&self) -> bool {
-        !self.outstanding.is_empty()
-    }
-
-    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Outstanding> {
-        self.outstanding.iter()
-    }
-
-    /// Whether a request was sent before its client had the last response.
-    pub(super) fn is_stale(&self, nonce: &str) -> bool {
-        self.last_nonce.as_ref().is_some_and(|last| last != nonce)
-    }
-
-    /// Until when the answer to the last response is awaited.
-    pub(super) fn waits_until(&self, patience: Duration) -> Option<Instant> {
-        self.outstanding.back().map(|last| last.sent + patience)
-    }
-
-    /// Notes that a response has been sent.
-    pub(super) fn sent(&mut self, state: &State, response: Outstanding) {
-        self.last_nonce = Some(response.nonce.clone());
-        self.outstanding.push_back(response);
-        if self.outstanding.len() > UNANSWERED
-            && let Some(forgotten) = self.outstanding.pop_front()
-        {
-            self.doubt(state, forgotten.batch);
-        }
-    }
-
     /// Takes what the next response has to add, up to a size of `max_bytes` unless a single resource is larger.
     pub(super) fn take_additions(&mut self, state: &State, max_bytes: usize) -> Batch {
         self.must_answer = false;
@@ -342,12 +297,12 @@ impl Subscription {
             let Some(suspects) = self.suspects.pop() else { break };
             group = &suspects & &self.additions;
         }
-        if group.is_empty() {
-            group.clone_from(&self.additions);
-        }
+        let tries_suspects = !group.is_empty();
         let mut batch = Batch::new();
         let mut bytes = 0;
-        for name in group {
+        loop {
+            let next = if tries_suspects { group.pop_first() } else { self.additions.first().cloned() };
+            let Some(name) = next else { return batch };
             let content = match self.target(state, &name) {
                 Target::Resource(resource) => Some(resource),
                 Target::Nothing | Target::Unchanged => None,
@@ -355,135 +310,37 @@ impl Subscription {
             bytes += name.len() + content.as_ref().map_or(0, |resource| resource.body().len());
             let is_full = bytes > max_bytes || self.ty.is_sent_alone();
             if is_full && !batch.is_empty() {
-                break;
+                return batch;
             }
             self.additions.remove(&name);
             self.again.remove(&name);
             batch.push((name, content));
         }
-        batch
     }
 
     /// Takes what the next response has to remove.
     pub(super) fn take_removals(&mut self) -> Batch {
-        std::mem::take(&mut self.removals).into_iter().map(|name| (name, None)).collect()
+        let names = std::mem::take(&mut self.removals);
+        for name in &names {
+            self.again.remove(name);
+        }
+        names.into_iter().map(|name| (name, None)).collect()
     }
 
-    /// All resources the client holds once it has accepted the batch and all that was sent before.
+    /// All resources the client holds once it has accepted the batch.
     pub(super) fn listing(&self, batch: &Batch) -> Vec<Arc<Resource>> {
         let held = self.held.iter().filter_map(|(name, held)| match held {
             Held::Acknowledged(resource) => Some((name, resource)),
-            Held::Nothing | Held::Claimed(_) => None,
+            Held::Nothing | Held::Unknown(_) => None,
         });
         let mut listing: BTreeMap<_, _> = held.collect();
-        for (name, content) in self.outstanding.iter().flat_map(|response| &response.batch).chain(batch) {
+        for (name, content) in batch {
             match content {
                 Some(resource) => listing.insert(name, resource),
                 None => listing.remove(name),
             };
         }
         listing.into_values().cloned().collect()
-    }
-
-    /// Takes the client's answer to a response. Ignores an answer to any but an outstanding one.
-    pub(super) fn answer(&mut self, state: &State, nonce: &str, error: Option<&str>, at: Timestamp) {
-        let Some(position) = self.outstanding.iter().position(|response| response.nonce == nonce) else {
-            debug!(ty = %self.ty, nonce, "ignored an answer to no outstanding response");
-            return;
-        };
-        let later = self.outstanding.split_off(position + 1);
-        let mut answered = std::mem::replace(&mut self.outstanding, later);
-        let response = answered.pop_back();
-        for skipped in answered {
-            self.doubt(state, skipped.batch);
-        }
-        let Some(Outstanding { batch, .. }) = response else { return };
-        match error {
-            None => self.accept(state, batch),
-            Some(message) => self.reject(state, batch, message, at),
-        }
-    }
-
-    /// Sends again what the client may or may not have taken.
-    fn doubt(&mut self, state: &State, batch: Batch) {
-        for (name, _) in batch {
-            self.again.insert(Arc::clone(&name));
-            self.review(state, &name);
-        }
-    }
-
-    fn accept(&mut self, state: &State, batch: Batch) {
-        for (name, content) in batch {
-            match content {
-                Some(resource) => {
-                    let newest = state.resource(self.ty, &name);
-                    if newest.is_some_and(|newest| newest.version() == resource.version()) {
-                        self.rejections.remove(self.ty, &name);
-                    }
-                    self.held.insert(Arc::clone(&name), Held::Acknowledged(resource));
-                }
-                None if self.names.contains(&name) => {
-                    self.held.insert(Arc::clone(&name), Held::Nothing);
-                }
-                None => {
-                    self.held.remove(&name);
-                }
-            }
-            self.review(state, &name);
-        }
-    }
-
-    fn reject(&mut self, state: &State, batch: Batch, message: &str, at: Timestamp) {
-        let (resources, absences): (Batch, Batch) =
-            batch.into_iter().partition(|(_, content)| content.is_some());
-        // There is no other way to say that something is gone, so saying it again would not help.
-        self.accept(state, absences);
-
-        let culprits = if resources.len() == 1 {
-            resources.iter().map(|(name, _)| Arc::clone(name)).collect()
-        } else {
-            self.suspect(message, resources.iter().map(|(name, _)| name))
-        };
-        let message = nack::reason(message);
-        if resources.is_empty() {
-            warn!(ty = %self.ty, error = %message, "a response without resources was rejected");
-        }
-        // Envoy applies the good resources of some rejected responses but not of others. Sending them again is right
-        // in both cases.
-        let (bad, others): (Batch, Batch) =
-            resources.into_iter().partition(|(name, _)| culprits.contains(name));
-        self.doubt(state, others);
-        for (name, version) in bad.into_iter().filter_map(|(name, content)| Some((name, content?.version())))
-        {
-            warn!(ty = %self.ty, %name, %version, error = %message, "a resource was rejected");
-            let keeps_another = self.held_version(&name).is_some_and(|held| held != version);
-            if !keeps_another && !matches!(self.held.get(&name), Some(Held::Claimed(_))) {
-                self.held.insert(Arc::clone(&name), Held::Nothing);
-            }
-            self.rejections.insert(self.ty, &name, Nack { version, message: message.clone(), at });
-            self.review(state, &name);
-        }
-    }
-
-    /// Finds the culprits among several resources, or else queues parts of them to be tried.
-    fn suspect<'a>(
-        &mut self,
-        message: &str,
-        names: impl ExactSizeIterator<Item = &'a Arc<str>> + Clone,
-    ) -> BTreeSet<Arc<str>> {
-        match nack::blame(message, names.clone()) {
-            Blame::Certain(culprits) => return culprits,
-            Blame::Mentioned(mentioned) => {
-                self.suspects.push(names.filter(|name| !mentioned.contains(*name)).cloned().collect());
-                self.suspects.push(mentioned);
-            }
-            Blame::Nobody => {
-                let half = names.len().div_ceil(2);
-                self.suspects.push(names.clone().skip(half).cloned().collect());
-                self.suspects.push(names.take(half).cloned().collect());
-            }
-        }
-        BTreeSet::new()
     }
 
     /// How many resources of the state the client asks for; names without a resource count too.
@@ -505,7 +362,7 @@ impl Held {
     pub(super) fn version(&self) -> Option<Version> {
         match self {
             Self::Nothing => None,
-            Self::Claimed(version) => *version,
+            Self::Unknown(version) => *version,
             Self::Acknowledged(resource) => Some(resource.version()),
         }
     }

@@ -1,0 +1,190 @@
+//! What was sent and how the client answers it.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tracing::{debug, warn};
+
+use super::{Batch, Held, Outstanding, Subscription};
+use crate::{
+    cache::State,
+    session::{
+        Protocol,
+        nack::{self, Blame, Nack},
+    },
+};
+
+/// How many unanswered responses of a type are kept in mind.
+const UNANSWERED: usize = 8;
+
+impl Subscription {
+    pub(in crate::session) fn has_unanswered(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    pub(in crate::session) fn unanswered(&self) -> impl Iterator<Item = &Outstanding> {
+        self.outstanding.iter()
+    }
+
+    /// Whether a request was sent before its client had the last response.
+    pub(in crate::session) fn is_stale(&self, nonce: &str) -> bool {
+        self.last_nonce.as_ref().is_some_and(|last| last != nonce)
+    }
+
+    /// Until when the answer to the last response is awaited.
+    pub(in crate::session) fn waits_until(&self, patience: Duration) -> Option<Instant> {
+        self.outstanding.back().map(|last| last.sent + patience)
+    }
+
+    /// Gives up waiting for an answer, in order to send something else.
+    ///
+    /// In the state of the world the answer to a response makes those to all before it stale, so whatever these
+    /// brought has to go into the next one, to be answered with it.
+    pub(in crate::session) fn expire(&mut self, state: &State) {
+        if self.protocol == Protocol::StateOfTheWorld && (self.has_additions() || self.has_removals()) {
+            for response in std::mem::take(&mut self.outstanding) {
+                self.doubt(state, response.batch);
+            }
+        }
+    }
+
+    /// Notes that a response has been sent.
+    pub(in crate::session) fn sent(&mut self, state: &State, response: Outstanding) {
+        self.last_nonce = Some(response.nonce.clone());
+        self.outstanding.push_back(response);
+        if self.outstanding.len() > UNANSWERED
+            && let Some(forgotten) = self.outstanding.pop_front()
+        {
+            self.doubt(state, forgotten.batch);
+        }
+    }
+
+    /// Whether an unanswered response carries a resource of this name.
+    pub(super) fn is_on_its_way(&self, name: &Arc<str>) -> bool {
+        self.outstanding.iter().any(|response| {
+            let position = response.batch.binary_search_by(|(sent, _)| sent.cmp(name));
+            position.is_ok_and(|position| response.batch[position].1.is_some())
+        })
+    }
+
+    /// Takes the client's answer to a response. Ignores an answer to any but an outstanding one.
+    pub(in crate::session) fn answer(
+        &mut self,
+        state: &State,
+        nonce: &str,
+        error: Option<&str>,
+        at: Timestamp,
+    ) {
+        let Some(position) = self.outstanding.iter().position(|response| response.nonce == nonce) else {
+            debug!(ty = %self.ty, nonce, "ignored an answer to no outstanding response");
+            return;
+        };
+        let later = self.outstanding.split_off(position + 1);
+        let mut answered = std::mem::replace(&mut self.outstanding, later);
+        let response = answered.pop_back();
+        for skipped in answered {
+            self.doubt(state, skipped.batch);
+        }
+        let Some(Outstanding { batch, .. }) = response else { return };
+        match error {
+            None => self.accept(state, batch),
+            Some(message) => self.reject(state, batch, message, at),
+        }
+    }
+
+    /// Sends again what the client may or may not have taken.
+    fn doubt(&mut self, state: &State, batch: Batch) {
+        for (name, content) in batch {
+            if content.is_some() && !matches!(self.held.get(&name), Some(Held::Acknowledged(_))) {
+                self.held.insert(Arc::clone(&name), Held::Unknown(None));
+            }
+            self.again.insert(Arc::clone(&name));
+            self.review(state, &name);
+        }
+    }
+
+    fn accept(&mut self, state: &State, batch: Batch) {
+        for (name, content) in batch {
+            match content {
+                Some(resource) => {
+                    let newest = state.resource(self.ty, &name);
+                    if newest.is_some_and(|newest| newest.version() == resource.version()) {
+                        self.rejections.remove(self.ty, &name);
+                    }
+                    self.held.insert(Arc::clone(&name), Held::Acknowledged(resource));
+                }
+                None if self.names.contains(&name) => {
+                    self.held.insert(Arc::clone(&name), Held::Nothing);
+                }
+                None => {
+                    self.held.remove(&name);
+                }
+            }
+            self.review(state, &name);
+        }
+    }
+
+    fn reject(&mut self, state: &State, batch: Batch, message: &str, at: Timestamp) {
+        let (resources, absences): (Batch, Batch) =
+            batch.into_iter().partition(|(_, content)| content.is_some());
+        // There is no other way to say that something is gone, so saying it again would not help.
+        self.accept(state, absences);
+
+        let culprits = if resources.len() == 1 {
+            resources.iter().map(|(name, _)| Arc::clone(name)).collect()
+        } else {
+            self.suspect(message, resources.iter().map(|(name, _)| name))
+        };
+        // Absence means removal in a whole listing, so the client gets one that it accepts.
+        self.must_answer |=
+            self.protocol == Protocol::StateOfTheWorld && self.ty.is_listed_whole() && !resources.is_empty();
+        let message = nack::reason(message);
+        if resources.is_empty() {
+            warn!(ty = %self.ty, error = %message, "a response without resources was rejected");
+        }
+        // Envoy applies the good resources of some rejected responses but not of others. Sending them again is right
+        // in both cases.
+        let (bad, others): (Batch, Batch) =
+            resources.into_iter().partition(|(name, _)| culprits.contains(name));
+        self.doubt(state, others);
+        for (name, version) in bad.into_iter().filter_map(|(name, content)| Some((name, content?.version())))
+        {
+            warn!(ty = %self.ty, %name, %version, error = %message, "a resource was rejected");
+            let keeps_another = match self.held.get(&name) {
+                Some(Held::Acknowledged(held)) => held.version() != version,
+                Some(Held::Unknown(_)) => true,
+                Some(Held::Nothing) | None => false,
+            };
+            if !keeps_another {
+                self.held.insert(Arc::clone(&name), Held::Nothing);
+            }
+            self.rejections.insert(self.ty, &name, Nack { version, message: message.clone(), at });
+            self.review(state, &name);
+        }
+    }
+
+    /// Finds the culprits among several resources, or else queues parts of them to be tried.
+    fn suspect<'a>(
+        &mut self,
+        message: &str,
+        names: impl ExactSizeIterator<Item = &'a Arc<str>> + Clone,
+    ) -> BTreeSet<Arc<str>> {
+        match nack::blame(message, names.clone()) {
+            Blame::Certain(culprits) => return culprits,
+            Blame::Mentioned(mentioned) => {
+                self.suspects.push(names.filter(|name| !mentioned.contains(*name)).cloned().collect());
+                self.suspects.push(mentioned);
+            }
+            Blame::Nobody => {
+                let half = names.len().div_ceil(2);
+                self.suspects.push(names.clone().skip(half).cloned().collect());
+                self.suspects.push(names.take(half).cloned().collect());
+            }
+        }
+        BTreeSet::new()
+    }
+}
