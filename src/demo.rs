@@ -50,27 +50,35 @@ pub async fn run(settings: Settings, out: &mut (dyn Write + Send)) -> Result<(),
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let folder = tempfile::Builder::new().prefix("networkmesh-demo-").tempdir()?;
-    tokio::select! {
-        shown = show(settings, folder.path(), out) => shown,
+    let mut alice = Domain::lay_out(folder.path(), "alice", &json!({}))?;
+    let mut bob = Domain::lay_out(folder.path(), "bob", &json!({}))?;
+    let shown = tokio::select! {
+        shown = show(settings, &mut alice, &mut bob, out) => shown,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-    }
-    // The domains are dropped here, which kills their processes, and then the folder is removed.
+    };
+    let (alice, bob) = tokio::join!(alice.stop(), bob.stop());
+    shown?;
+    Ok(alice.and(bob)?)
 }
 
-async fn show(settings: Settings, folder: &Path, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+async fn show(
+    settings: Settings,
+    alice: &mut Domain,
+    bob: &mut Domain,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DemoError> {
     let mut steps = Steps { out, started: Instant::now(), number: 0 };
     let report = |line: &str| crate::output::print_note(&line);
     let envoy = Locator::from_env().locate(&report).await?;
     steps.done(&format!("Envoy at {}", envoy.display()))?;
 
-    let mut alice = Domain::lay_out(folder, "alice", &json!({}))?;
-    let mut bob = Domain::lay_out(folder, "bob", &json!({}))?;
-    for manifest in [alice.route_to(&bob), bob.route_to(&alice)] {
+    for manifest in [alice.route_to(bob), bob.route_to(alice)] {
         alice.apply(&route_file(&manifest), &manifest)?;
         bob.apply(&route_file(&manifest), &manifest)?;
     }
-    steps.done(&format!("keys and manifests of alice and bob in {}", folder.display()))?;
+    let folders = format!("{} and {}", alice.folder.display(), bob.folder.display());
+    steps.done(&format!("keys and manifests in {folders}"))?;
 
     alice.serve_echo("echo").await?;
     bob.serve_echo("echo").await?;
@@ -83,14 +91,15 @@ async fn show(settings: Settings, folder: &Path, out: &mut (dyn Write + Send)) -
     tokio::try_join!(alice.start_envoy(&program, &envoy), bob.start_envoy(&program, &envoy))?;
     steps.done("two Envoys, configured over xDS")?;
 
-    for (source, destination) in [(&alice, &bob), (&bob, &alice)] {
+    let (alice, bob) = (&*alice, &*bob);
+    for (source, destination) in [(alice, bob), (bob, alice)] {
         let revision = wait_for_token(source, destination).await?;
         steps.done(&format!(
             "{} and {} agreed on a token for the way to {} (revision {revision})",
             source.name, destination.name, destination.name
         ))?;
     }
-    for (source, destination) in [(&alice, &bob), (&bob, &alice)] {
+    for (source, destination) in [(alice, bob), (bob, alice)] {
         let host = format!("echo.{}.svc", destination.name);
         let address = checks::resolve(source, &host).await?;
         steps.done(&format!("{}'s DNS: {host} is {address}, {0}'s own gateway", source.name))?;
@@ -99,19 +108,17 @@ async fn show(settings: Settings, folder: &Path, out: &mut (dyn Write + Send)) -
         let echoed = checks::call_grpc(source, destination).await?;
         steps.done(&format!("gRPC from {} to {host} through both gateways: {echoed}", source.name))?;
     }
-    steps.done(&format!("a forged token is refused by bob: {}", checks::forge(&bob).await?))?;
-    steps.done(&format!("an unknown service is refused: {}", checks::call_unknown(&alice, &bob).await?))?;
+    steps.done(&format!("a forged token is refused by bob: {}", checks::forge(bob).await?))?;
+    steps.done(&format!("an unknown service is refused: {}", checks::call_unknown(alice, bob).await?))?;
 
     let seconds = steps.started.elapsed().as_secs_f32();
     let number = steps.number;
     writeln!(steps.out, "\nAll {number} steps are as they should be, after {seconds:.1} s.")?;
-    print_commands(steps.out, &program, &alice, &bob)?;
+    print_commands(steps.out, &program, alice, bob)?;
     if settings.keep {
-        writeln!(steps.out, "\nEverything runs until Ctrl-C; logs are in {}/*/logs.", folder.display())?;
+        writeln!(steps.out, "\nEverything runs until Ctrl-C; logs are in logs/ of both folders.")?;
         std::future::pending::<()>().await;
     }
-    alice.stop().await?;
-    bob.stop().await?;
     Ok(())
 }
 

@@ -10,14 +10,16 @@ use super::{AdminArgs, CommandError, Verdict};
 use crate::dump::Selection;
 use crate::output::{Format, Table};
 
+const EXAMPLE: &str = "\
+Example:
+  networkmesh dump clusters -o yaml";
+
 /// Print the configuration that Envoys are given
 ///
 /// Each resource comes with its version, in the form of Envoy's own documentation. Tokens and private keys are
 /// blanked; to see them, let listen.admin be a Unix socket and add --show-secrets.
-///
-/// Example: networkmesh dump clusters -o yaml
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Args {
     /// What to print
     #[arg(value_name = "KIND", default_value = "all")]

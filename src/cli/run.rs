@@ -10,15 +10,17 @@ use tracing::info;
 use super::{CommandError, ConfigArgs, Verdict};
 use crate::app::App;
 
+const EXAMPLE: &str = "\
+Example:
+  networkmesh run --config networkmesh.yaml";
+
 /// Run the mesh of one domain beside its Envoy
 ///
 /// The mesh reads the domain's manifests and follows their changes, configures every Envoy that connects to
 /// listen.xds, answers DNS, and negotiates tokens with other domains. SIGTERM and Ctrl-C end it; Envoy then keeps its
 /// configuration, and traffic goes on.
-///
-/// Example: networkmesh run --config networkmesh.yaml
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArgs,

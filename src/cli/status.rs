@@ -9,13 +9,15 @@ use super::{AdminArgs, CommandError, Verdict};
 use crate::output::{Format, Table};
 use crate::status::{RouteStatus, Status};
 
+const EXAMPLE: &str = "\
+Example:
+  networkmesh status --admin http://127.0.0.1:9091 -o json | jq .problems";
+
 /// Show routes, tokens, Envoys and everything that is not well
 ///
 /// Exits with 1 if anything is not well, and says what, with the remedy.
-///
-/// Example: networkmesh status --admin http://127.0.0.1:9091 -o json | jq .problems
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Args {
     #[command(flatten)]
     admin: AdminArgs,
