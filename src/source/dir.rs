@@ -1,0 +1,189 @@
+//! A directory of manifests as source: the default that needs no Kubernetes.
+//!
+//! ```text
+//!             changes                     Reading                        Event
+//! inotify ──────────────► Folder ──────────────────► Delivery ──────────────────► index
+//!                         (files → objects in force)  │   ▲ StatusUpdate
+//!                                                     ▼   │ (statuses)
+//!                                                  state folder
+//! ```
+//!
+//! What is broken keeps its last good version: a file that is no YAML, or that has a broken document, takes nothing
+//! out of force. A folder that cannot be read any more is no deletion either.
+
+mod delivery;
+mod files;
+mod objects;
+mod state;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use jiff::Timestamp;
+use model::{DomainId, Event, StatusUpdate};
+use tokio::sync::{mpsc, watch as latest};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::delivery::Delivery;
+use self::files::Files;
+use self::objects::{Change, ObjectsInForce};
+use self::state::StateFolder;
+use self::walk::FolderId;
+use self::watch::{Changes, Watcher};
+use super::{SourceProblem, SourceReport};
+
+/// How often a folder is read again although no change was noticed: some file systems notify of nothing.
+const RESCAN: Duration = Duration::from_secs(30);
+
+/// The same, while changes cannot be noticed.
+const RESCAN_UNWATCHED: Duration = Duration::from_secs(1);
+
+/// Which folders a directory source uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectorySettings {
+    /// The folder of manifests: all `.yaml`, `.yml` and `.json` files in it and in its folders. Names that start
+    /// with a dot are left out; symbolic links are followed.
+    pub path: PathBuf,
+    /// The folder that keeps the statuses of the routes. Each mesh needs its own.
+    pub state: PathBuf,
+}
+
+/// Why a directory source cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The folder of manifests is missing, or cannot be read.
+    #[error("cannot read the folder of manifests {}: {cause}; create it, or name another one as \
+             source.directory.path", path.display())]
+    Manifests {
+        /// The folder.
+        path: PathBuf,
+        /// What went wrong.
+        cause: io::Error,
+    },
+    /// The state folder, or a file of it, cannot be used.
+    #[error("cannot use {} of the state folder: {cause}; let this user read and write it, or name another folder as \
+             source.directory.state", path.display())]
+    State {
+        /// The folder or file.
+        path: PathBuf,
+        /// What went wrong.
+        cause: io::Error,
+    },
+    /// Another mesh uses the state folder.
+    #[error("another mesh uses the state folder {}; stop it, or name another folder as source.directory.state",
+            .0.display())]
+    Locked(PathBuf),
+}
+
+/// The source that reads a directory of manifests.
+#[derive(Debug)]
+pub struct DirectorySource {
+    folder: Folder,
+    changes: Changes,
+    delivery: Delivery,
+}
+
+impl DirectorySource {
+    /// Opens the folders for `domain`, to which objects without a namespace belong, and begins to watch them. The
+    /// state folder is created with mode 0700 where it is missing, and locked until the source is dropped.
+    ///
+    /// # Errors
+    /// A folder cannot be used, or another mesh uses the same state folder.
+    pub fn open(settings: DirectorySettings, domain: DomainId) -> Result<Self, SourceError> {
+        let DirectorySettings { path, state } = settings;
+        fs::read_dir(&path).map_err(|cause| SourceError::Manifests { path: path.clone(), cause })?;
+        let (state, statuses) = StateFolder::open(&state)?;
+        // The state folder may lie inside the folder of manifests, but its files are none.
+        let left_out = FolderId::of(state.statuses_folder())
+            .map_err(|cause| SourceError::State { path: state.statuses_folder().to_owned(), cause })?;
+        let (watcher, changes) = Watcher::start();
+        let folder = Folder {
+            files: Files::new(path, domain.to_string(), left_out),
+            in_force: ObjectsInForce::new(domain.clone()),
+            watcher,
+        };
+        Ok(Self { folder, changes, delivery: Delivery::new(domain, Arc::new(state), statuses) })
+    }
+
+    /// Sends all objects to `events`, then every change of them, and keeps the statuses of `updates`, until
+    /// `shutdown` or until nobody listens to `events`. Updates that are in the channel by then are still kept.
+    pub async fn run(
+        self,
+        events: mpsc::Sender<Event>,
+        updates: mpsc::Receiver<StatusUpdate>,
+        report: latest::Sender<SourceReport>,
+        shutdown: CancellationToken,
+    ) {
+        let (readings_in, readings_out) = mpsc::channel(1);
+        tokio::select! {
+            () = keep_reading(self.folder, self.changes, readings_in) => {}
+            () = self.delivery.run(readings_out, updates, events, report, shutdown) => {}
+        }
+    }
+}
+
+/// Reads `folder` at once and whenever it changes.
+async fn keep_reading(mut folder: Folder, changes: Changes, readings: mpsc::Sender<Reading>) {
+    loop {
+        let reading;
+        (folder, reading) = blocking(move || {
+            let reading = folder.read();
+            (folder, reading)
+        })
+        .await;
+        if readings.send(reading).await.is_err() {
+            return;
+        }
+        let pause = if folder.watcher.misses_nothing() { RESCAN } else { RESCAN_UNWATCHED };
+        // Either way it is time to read.
+        let _ = timeout(pause, changes.settled()).await;
+    }
+}
+
+/// Runs file work where it holds up nobody. A panic of it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime is going down, and this task with it.
+        Err(Err(_cancelled)) => std::future::pending().await,
+    }
+}
+
+/// The folder of manifests, and what of it is in force.
+#[derive(Debug)]
+struct Folder {
+    files: Files,
+    in_force: ObjectsInForce,
+    watcher: Watcher,
+}
+
+/// What a reading of the folder found.
+#[derive(Debug)]
+struct Reading {
+    at: Timestamp,
+    files: usize,
+    objects: usize,
+    changes: Vec<Change>,
+    problems: Vec<SourceProblem>,
+}
+
+impl Folder {
+    fn read(&mut self) -> Reading {
+        let at = Timestamp::now();
+        self.files.refresh(&mut self.watcher);
+        let (changes, duplicates) = self.in_force.replace(self.files.objects());
+        let mut problems: Vec<SourceProblem> =
+            self.files.problems().chain(duplicates).chain(self.watcher.problem(self.files.root())).collect();
+        problems.sort();
+        Reading { at, files: self.files.len(), objects: self.in_force.len(), changes, problems }
+    }
+}

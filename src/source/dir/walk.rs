@@ -1,0 +1,165 @@
+//! Finds the manifest files below a folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirEntry, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::watch::Watcher;
+use crate::source::{Severity, SourceProblem};
+
+/// Most manifest files of a source.
+const MOST_FILES: usize = 100_000;
+
+/// How deep folders may be nested, links included.
+const DEEPEST: usize = 32;
+
+/// A folder, by whatever path it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FolderId {
+    device: u64,
+    inode: u64,
+}
+
+/// A walk through the folders.
+pub(super) struct Walk<'a> {
+    /// The manifest files, none of them looked into.
+    pub(super) found: BTreeMap<PathBuf, Metadata>,
+    /// Files and folders of which nothing can be told.
+    pub(super) unreadable: Vec<PathBuf>,
+    /// What is wrong with the folders.
+    pub(super) problems: Vec<SourceProblem>,
+    watcher: &'a mut Watcher,
+    visited: BTreeSet<FolderId>,
+    link_targets: BTreeMap<FolderId, PathBuf>,
+    full: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Walks through `root` and the folders in it, except `left_out`, and has each watched.
+    pub(super) fn through(root: &Path, left_out: FolderId, watcher: &'a mut Watcher) -> Self {
+        let mut walk = Self {
+            found: BTreeMap::new(),
+            unreadable: Vec::new(),
+            problems: Vec::new(),
+            watcher,
+            visited: BTreeSet::from([left_out]),
+            link_targets: BTreeMap::new(),
+            full: false,
+        };
+        walk.folder(root, 0);
+        walk.watch_link_targets();
+        walk
+    }
+
+    /// Notes the manifest files below `path`, each folder once, whatever links lead to it.
+    fn folder(&mut self, path: &Path, depth: usize) {
+        if FolderId::of(path).is_ok_and(|id| !self.visited.insert(id)) {
+            return;
+        }
+        self.watcher.watch(path);
+        let mut entries = match fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<DirEntry>>>) {
+            Ok(entries) => entries,
+            // It went after it was seen. The topmost folder does not go unless by accident.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return,
+            Err(error) => return self.cannot_read(path, &error),
+        };
+        entries.sort_by_key(DirEntry::file_name);
+        for entry in entries {
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                self.entry(&entry, depth);
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &DirEntry, depth: usize) {
+        let path = entry.path();
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if is_link && is_manifest(&path) {
+                    self.note(&path, Severity::Warning, "is a link to nothing; mend or remove it".to_owned());
+                }
+                return;
+            }
+            Err(error) => return self.cannot_read(&path, &error),
+        };
+        if metadata.is_dir() {
+            if depth == DEEPEST {
+                let problem = format!("is nested deeper than {DEEPEST} folders and not read; move it up");
+                return self.note(&path, Severity::Error, problem);
+            }
+            return self.folder(&path, depth + 1);
+        }
+        if !metadata.is_file() || !is_manifest(&path) {
+            return;
+        }
+        if self.found.len() == MOST_FILES {
+            if !std::mem::replace(&mut self.full, true) {
+                let problem = format!(
+                    "comes after {MOST_FILES} others and no more are read; put more objects into a file"
+                );
+                self.note(&path, Severity::Error, problem);
+            }
+            return;
+        }
+        if is_link {
+            self.note_link_target(&path);
+        }
+        self.found.insert(path, metadata);
+    }
+
+    /// A file that a link leads to changes where it is.
+    fn note_link_target(&mut self, link: &Path) {
+        let Ok(target) = fs::canonicalize(link) else { return };
+        if let Some(folder) = target.parent()
+            && let Ok(id) = FolderId::of(folder)
+        {
+            self.link_targets.insert(id, folder.to_owned());
+        }
+    }
+
+    fn watch_link_targets(&mut self) {
+        // One folder must not be watched by two paths: the watcher confuses them.
+        for (id, folder) in std::mem::take(&mut self.link_targets) {
+            if !self.visited.contains(&id) {
+                self.watcher.watch(&folder);
+            }
+        }
+    }
+
+    fn cannot_read(&mut self, path: &Path, error: &io::Error) {
+        self.unreadable.push(path.to_owned());
+        self.note(
+            path,
+            Severity::Error,
+            format!("cannot be read ({error}), its objects stay; restore or remove it"),
+        );
+    }
+
+    fn note(&mut self, path: &Path, severity: Severity, message: String) {
+        self.problems.push(SourceProblem { file: path.to_owned(), severity, message });
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
+}
+
+impl FolderId {
+    /// The folder at `path`.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for FolderId {
+    fn from(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}

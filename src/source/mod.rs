@@ -1,0 +1,103 @@
+//! Where the objects of a domain come from.
+//!
+//! A source turns what it reads into [`model::Event`]s, writes [`model::StatusUpdate`]s back, and tells in a
+//! [`SourceReport`] how it fares.
+
+mod dir;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use dir::{DirectorySettings, DirectorySource, SourceError};
+
+/// How a source fares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceReport {
+    /// What the source reads.
+    pub kind: SourceKind,
+    /// Everything was read at least once.
+    pub synced: bool,
+    /// Number of manifest files.
+    pub files: usize,
+    /// Number of objects in force.
+    pub objects: usize,
+    /// What is wrong at present.
+    pub problems: Vec<SourceProblem>,
+    /// When the source was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_read: Option<Timestamp>,
+}
+
+impl SourceReport {
+    /// The report of a source that has read nothing yet.
+    #[must_use]
+    pub fn new(kind: SourceKind) -> Self {
+        Self { kind, synced: false, files: 0, objects: 0, problems: Vec::new(), last_read: None }
+    }
+}
+
+/// What a source reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// A directory of manifests.
+    Directory,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "directory",
+        })
+    }
+}
+
+/// Something wrong with one file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceProblem {
+    /// The file or folder.
+    #[serde(serialize_with = "as_text")]
+    pub file: PathBuf,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, and what to do about it.
+    pub message: String,
+}
+
+/// Paths need not be UTF-8, which serde refuses; a report must never fail for that.
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something that was written is not in force, or could not be kept.
+    Error,
+    /// Everything is in force, but likely not what was meant.
+    Warning,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_report_can_name_files_that_are_not_utf_8() {
+        let mut report = SourceReport::new(SourceKind::Directory);
+        let file = PathBuf::from(OsStr::from_bytes(b"a\xff.yaml"));
+        report.problems.push(SourceProblem { file, severity: Severity::Error, message: "broken".to_owned() });
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(json["kind"], "directory");
+        assert_eq!(json["problems"][0]["file"], "a\u{fffd}.yaml");
+        assert_eq!(json["problems"][0]["severity"], "error");
+    }
+}
