@@ -1,6 +1,5 @@
 //! Negotiated tokens.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -73,12 +72,12 @@ pub(crate) fn accepted(status: &DomainRouteTokenStatus, key: &DomainKey) -> Vec<
     tokens
 }
 
-/// The token that a source sends: the newest that is ready and can be opened.
+/// The token that a source sends: the last made that is ready and can be opened.
+///
+/// Its number need not be the highest, for a destination that lost its state counts from one again.
 pub(crate) fn sending(status: &DomainRouteTokenStatus, key: &DomainKey) -> Option<Token> {
-    let entries = [&status.revision_token].into_iter().chain(&status.tokens);
-    let mut ready: Vec<&DomainRouteToken> = entries.filter(|entry| entry.is_ready).collect();
-    ready.sort_by_key(|entry| Reverse(entry.revision));
-    ready.into_iter().find_map(|entry| open(entry, key))
+    let newest_first = [&status.revision_token].into_iter().chain(status.tokens.iter().rev());
+    newest_first.filter(|entry| entry.is_ready).find_map(|entry| open(entry, key))
 }
 
 fn open(entry: &DomainRouteToken, key: &DomainKey) -> Option<Token> {
