@@ -64,7 +64,13 @@ async fn a_kept_demo_runs_until_it_is_interrupted() {
     for signal in [Signal::INT, Signal::TERM] {
         let folder = tempfile::tempdir().unwrap();
         let mut command = demo(&folder).await;
-        let mut child = command.arg("--keep").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let mut child = command
+            .arg("--keep")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let keeps = async {
             while let Some(line) = lines.next_line().await.unwrap() {

@@ -27,7 +27,11 @@ async fn dig(domain: &Domain, arguments: &str) -> Answer {
         let (name, kind) = (words.next()?, words.nth(2)?);
         Some((name.to_owned(), kind.to_owned(), words.collect::<Vec<_>>().join(" ")))
     });
-    Answer { status: status.unwrap_or_default().to_owned(), records: records.collect(), text: ran.out.clone() }
+    Answer {
+        status: status.unwrap_or_default().to_owned(),
+        records: records.collect(),
+        text: ran.out.clone(),
+    }
 }
 
 impl Answer {
@@ -53,7 +57,7 @@ async fn names_of_services_are_answered_over_udp_and_tcp() {
             let answer = dig(&world.alice, &format!("{transport} {name} A")).await;
             assert_eq!(answer.status, "NOERROR", "{answer:?}");
             assert_eq!(answer.of_kind("A"), ["10.1.0.1", "10.1.0.2"], "{answer:?}");
-            assert!(answer.text.contains(" aa") , "{answer:?}");
+            assert!(answer.text.contains(" aa"), "{answer:?}");
         }
         let answer = dig(&world.alice, &format!("{transport} web.alice.svc AAAA")).await;
         assert_eq!(answer.of_kind("AAAA"), ["2001:db8::1"], "{answer:?}");
@@ -63,7 +67,11 @@ async fn names_of_services_are_answered_over_udp_and_tcp() {
 
     let gateway = world.alice.addresses.internal.ip().to_string();
     let answer = dig(&world.alice, "anything.bob.svc A").await;
-    assert_eq!((answer.status.as_str(), answer.of_kind("A")), ("NOERROR", vec![gateway.as_str()]), "{answer:?}");
+    assert_eq!(
+        (answer.status.as_str(), answer.of_kind("A")),
+        ("NOERROR", vec![gateway.as_str()]),
+        "{answer:?}"
+    );
 
     for (question, status) in [
         ("nobody.alice.svc A", "NXDOMAIN"),
@@ -87,7 +95,9 @@ async fn other_names_are_forwarded_for_configured_clients_only() {
     upstream.alice.apply("host.json", &service_manifest("host", &address)).unwrap();
     upstream.start_mesh().await;
 
-    for (recursion, status, addresses) in [(json!(["127.0.0.0/8"]), "NOERROR", &["10.9.9.9"][..]), (json!([]), "REFUSED", &[])] {
+    for (recursion, status, addresses) in
+        [(json!(["127.0.0.0/8"]), "NOERROR", &["10.9.9.9"][..]), (json!([]), "REFUSED", &[])]
+    {
         let dns = json!({"upstreams": [upstream.alice.addresses.dns], "recursion": recursion});
         let folder = super::world::Folder::new();
         let mut bob = folder.domain("bob", &json!({"dns": dns}));
@@ -95,7 +105,11 @@ async fn other_names_are_forwarded_for_configured_clients_only() {
         for transport in ["+notcp", "+tcp"] {
             // To bob, the name of alice's service is a public one.
             let answer = dig(&bob, &format!("{transport} host.alice A")).await;
-            assert_eq!((answer.status.as_str(), answer.of_kind("A")), (status, addresses.to_vec()), "{answer:?}");
+            assert_eq!(
+                (answer.status.as_str(), answer.of_kind("A")),
+                (status, addresses.to_vec()),
+                "{answer:?}"
+            );
         }
         // Names of `svc` are never forwarded, and never refused.
         assert_eq!(dig(&bob, "host.alice.svc A").await.status, "NXDOMAIN");

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::stream::{Chat, Traffic};
 use super::world::{
-    Alone, DEADLINE, Folder, PROGRAM, World, admin, answers, apply_route, echoed, eventually, get, networkmesh,
-    set_destination, token,
+    Alone, DEADLINE, Folder, PROGRAM, World, admin, answers, apply_route, echoed, eventually, get,
+    networkmesh, set_destination, token,
 };
 
 #[tokio::test]
@@ -26,8 +26,10 @@ async fn killing_and_restarting_a_mesh_fails_no_request() {
     let mut world = World::two_domains().await;
     let mut chat = Chat::open(&world.alice, &world.bob).await;
     let before = (token(&world.alice, "bob"), token(&world.bob, "alice"));
-    let (there, back) =
-        (Traffic::start(&world.alice, "echo.bob.svc").await, Traffic::start(&world.bob, "echo.alice.svc").await);
+    let (there, back) = (
+        Traffic::start(&world.alice, "echo.bob.svc").await,
+        Traffic::start(&world.bob, "echo.alice.svc").await,
+    );
     for _ in 0..2 {
         for domain in [&mut world.alice, &mut world.bob] {
             domain.mesh.take().unwrap().kill9().await.unwrap();
@@ -92,7 +94,8 @@ async fn backends() -> [(SocketAddr, CancellationToken); 2] {
 async fn endpoint_in_envoy(world: &World, endpoint: SocketAddr, wanted: bool) {
     eventually(&format!("{endpoint} in Envoy: {wanted}"), async || {
         let request = Request::get("/clusters").body(Bytes::new()).unwrap();
-        let answer = send(&Target::Tcp(world.bob.addresses.envoy_admin), request, Limits::default()).await.unwrap();
+        let answer =
+            send(&Target::Tcp(world.bob.addresses.envoy_admin), request, Limits::default()).await.unwrap();
         let clusters = String::from_utf8(answer.body().to_vec()).unwrap();
         let found = clusters.contains(&endpoint.to_string());
         if found == wanted { Ok(()) } else { Err(clusters) }
@@ -167,11 +170,14 @@ async fn an_object_in_two_files_is_named_with_both_and_stays_in_force() {
     let problem = eventually("the second file is named", async || {
         let status = world.bob.status().await.unwrap();
         let mut problems = status.problems.iter();
-        let found = problems.find(|problem| problem.contains("zz-twin.json") && problem.contains("twin.json"));
+        let found = problems.find(|problem| problem.contains("Service bob/twin"));
         found.cloned().ok_or_else(|| format!("{status:?}"))
     })
     .await;
-    assert!(problem.contains("Service"), "{problem}");
+    assert!(
+        problem.contains("manifests/zz-twin.json") && problem.contains("manifests/twin.json"),
+        "{problem}"
+    );
     let status = world.bob.status().await.unwrap();
     let twin = status.services.iter().find(|service| service.host == "twin.bob.svc").unwrap();
     assert_eq!(twin.endpoints, [mine.to_string()], "the first file stays in force");
@@ -206,10 +212,13 @@ async fn an_address_in_use_is_named_with_its_setting() {
 async fn a_second_mesh_on_the_same_folders_is_refused() {
     let mut world = Alone::laid_out(&json!({}));
     world.start_mesh().await;
-    let other = world.folder.domain("other", &json!({
-        "domainID": "alice",
-        "source": {"directory": {"path": "../alice/manifests", "state": "../alice/state"}},
-    }));
+    let other = world.folder.domain(
+        "other",
+        &json!({
+            "domainID": "alice",
+            "source": {"directory": {"path": "../alice/manifests", "state": "../alice/state"}},
+        }),
+    );
     let ran = networkmesh(["run", "--config", other.config().to_str().unwrap()]).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.err.contains("another mesh uses the state folder"), "{ran:?}");
@@ -231,7 +240,10 @@ async fn a_key_of_1024_bits_is_refused_everywhere() {
     let weak = world.folder.domain("weak", &json!({"domainKeyData": encode(&key)}));
     let ran = networkmesh(["run", "--config", weak.config().to_str().unwrap()]).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.err.contains("domainKeyData") && ran.err.contains("1024") && ran.err.contains("2048"), "{ran:?}");
+    assert!(
+        ran.err.contains("domainKeyData") && ran.err.contains("1024") && ran.err.contains("2048"),
+        "{ran:?}"
+    );
 
     let public = openssl(&format!("rsa -RSAPublicKey_out -in {}", key_file.display()));
     let partner = world.folder.domain("bob", &json!({}));

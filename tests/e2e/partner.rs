@@ -44,7 +44,8 @@ impl Partner {
         let mut post = Request::post("/handshake").header("content-type", "application/json");
         post.headers_mut().unwrap().extend(headers(self.name, &host, None));
         let post = post.body(Bytes::from(request.to_string())).unwrap();
-        let response = send(&Target::Tcp(destination.addresses.external), post, Limits::default()).await.unwrap();
+        let response =
+            send(&Target::Tcp(destination.addresses.external), post, Limits::default()).await.unwrap();
         assert_eq!(response.status(), 200, "{response:?}");
 
         let answer: Value = serde_json::from_slice(response.body()).unwrap();
@@ -59,7 +60,12 @@ impl Partner {
 
 /// The headers with which a gateway of `source` asks for `host`.
 pub(crate) fn headers(source: &str, host: &str, token: Option<&str>) -> HeaderMap {
-    let all = [("host", Some(host)), ("kuscia-host", Some(host)), ("kuscia-source", Some(source)), ("kuscia-token", token)];
+    let all = [
+        ("host", Some(host)),
+        ("kuscia-host", Some(host)),
+        ("kuscia-source", Some(source)),
+        ("kuscia-token", token),
+    ];
     let given = all.into_iter().filter_map(|(name, value)| {
         Some((HeaderName::from_static(name), HeaderValue::from_str(value?).unwrap()))
     });

@@ -87,7 +87,11 @@ async fn a_broken_file_keeps_its_last_good_objects_until_it_is_mended_or_removed
     world.alice.write("manifests/web.json", "{\"kind\": ").unwrap();
     eventually("the file is named", async || {
         let problems = world.alice.status().await.unwrap().problems;
-        if problems.iter().any(|problem| problem.contains("web.json")) { Ok(()) } else { Err(format!("{problems:?}")) }
+        if problems.iter().any(|problem| problem.contains("web.json")) {
+            Ok(())
+        } else {
+            Err(format!("{problems:?}"))
+        }
     })
     .await;
     world.alice.apply("third.json", &manifest("third")).unwrap();
@@ -102,7 +106,8 @@ async fn a_broken_file_keeps_its_last_good_objects_until_it_is_mended_or_removed
 
 #[tokio::test]
 async fn a_killed_mesh_finds_its_tokens_again() {
-    let mut world = World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(30)).await;
+    let mut world =
+        World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(30)).await;
     for _ in 0..5 {
         let before = token(&world.alice, "bob");
         world.alice.mesh.take().unwrap().kill9().await.unwrap();

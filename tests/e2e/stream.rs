@@ -38,7 +38,8 @@ impl Traffic {
         for kept in [false, true] {
             let (stop, calls, host) = (stop.clone(), Arc::clone(&calls), host.to_owned());
             tasks.spawn(async move {
-                let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+                let client: Client<HttpConnector, Empty<Bytes>> =
+                    Client::builder(TokioExecutor::new()).build_http();
                 let mut failures = Vec::new();
                 while !stop.is_cancelled() {
                     let outcome = if kept {

@@ -11,13 +11,14 @@ use super::partner::{Partner, headers};
 use super::peers::{Manner, serve};
 use super::stream::{Chat, Traffic};
 use super::world::{
-    DEADLINE, PROGRAM, World, answers, apply_route, confirmed_revision, echoed, eventually, get, route_status,
-    set_destination, set_source, token,
+    DEADLINE, PROGRAM, World, answers, apply_route, confirmed_revision, echoed, eventually, get,
+    route_status, set_destination, set_source, token,
 };
 
 #[tokio::test]
 async fn tokens_roll_without_a_failed_request_and_without_a_dropped_stream() {
-    let world = World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2)).await;
+    let world =
+        World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2)).await;
     let mut chat = Chat::open(&world.alice, &world.bob).await;
     let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
     let first = confirmed_revision(&world.alice, &world.bob).await;
@@ -41,7 +42,8 @@ async fn tokens_are_kept_encrypted_for_their_owner_only() {
     for domain in [&world.alice, &world.bob] {
         let state = domain.folder.join("state");
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
-        let files: Vec<_> = fs::read_dir(state.join("domainroutes")).unwrap().map(|file| file.unwrap().path()).collect();
+        let files: Vec<_> =
+            fs::read_dir(state.join("domainroutes")).unwrap().map(|file| file.unwrap().path()).collect();
         assert_eq!(files.len(), 2, "{files:?}");
         for file in files {
             assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
@@ -87,7 +89,8 @@ async fn a_route_with_another_key_than_ours_names_both_keys_and_hurts_no_other()
     let mut route = world.alice.route_to(&world.bob);
     route["spec"]["tokenConfig"]["sourcePublicKey"] = other.public_key().into();
     apply_route(&world.alice, &route);
-    let keys = [other.key.public_key().fingerprint().to_string(), world.alice.public_key.fingerprint().to_string()];
+    let keys =
+        [other.key.public_key().fingerprint().to_string(), world.alice.public_key.fingerprint().to_string()];
     let route = eventually("the route is refused", async || {
         let route = route_status(&world.alice, "alice-bob").await?;
         let refused = route.conditions.iter().any(|condition| {
@@ -100,7 +103,10 @@ async fn a_route_with_another_key_than_ours_names_both_keys_and_hurts_no_other()
     .await;
     assert!(!route.holds("Accepted"), "{route:?}");
     let status = world.alice.status().await.unwrap();
-    assert!(status.problems.iter().any(|problem| problem.contains("alice-bob") && problem.contains(&keys[0])), "{status:?}");
+    assert!(
+        status.problems.iter().any(|problem| problem.contains("alice-bob") && problem.contains(&keys[0])),
+        "{status:?}"
+    );
     // The last good version stays in force, and so does the way back.
     assert_eq!(echoed(&get(&world.alice, "echo.bob.svc", "/").await).service, "echo.bob");
     assert_eq!(echoed(&get(&world.bob, "echo.alice.svc", "/").await).service, "echo.alice");
@@ -123,7 +129,9 @@ async fn a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_wh
     assert!(log.contains("handshake refused") && log.contains(&held), "{log}");
     confirmed_revision(&world.bob, &world.alice).await;
     answers(&world.bob, "echo.alice.svc", 200).await;
-    answers(&world.alice, "echo.bob.svc", 401).await;
+    let refused = answers(&world.alice, "echo.bob.svc", 503).await;
+    let hops = refused.headers()["kuscia-error-message"].to_str().unwrap();
+    assert!(hops.contains("alice/alice-gateway/internal $token_missing$"), "{hops}");
 }
 
 #[tokio::test]
@@ -151,12 +159,22 @@ async fn peers_that_answer_nonsense_harm_nobody_else() {
         ("garbage", Manner::Garbage, &["DestinationUnreachable", "502"][..]),
         ("flood", Manner::Flood, &["DestinationUnreachable", "longer than"]),
         ("silence", Manner::Silence, &["no token is negotiated with silence yet"]),
-        ("page", Manner::Body("<html>welcome</html>"), &["NotAHandshakeService", "check the route's endpoint"]),
+        (
+            "page",
+            Manner::Body("<html>welcome</html>"),
+            &["NotAHandshakeService", "check the route's endpoint"],
+        ),
         ("empty", Manner::Body("{}"), &["NotAHandshakeService", "no status"]),
-        ("refusal", Manner::Body(r#"{"status":{"code":500,"message":"no\nway"}}"#), &["HandshakeRefused", "noway"]),
+        (
+            "refusal",
+            Manner::Body(r#"{"status":{"code":500,"message":"no\nway"}}"#),
+            &["HandshakeRefused", "noway"],
+        ),
         (
             "forger",
-            Manner::Body(r#"{"status":{},"token":{"token":"AAAA","expiration_time":4000000000000000000,"revision":1}}"#),
+            Manner::Body(
+                r#"{"status":{},"token":{"token":"AAAA","expiration_time":4000000000000000000,"revision":1}}"#,
+            ),
             &["KeyMismatch"],
         ),
     ];
@@ -226,7 +244,8 @@ async fn expect_problem(world: &World, route: &str, words: &[&str]) {
     eventually(&format!("a problem of {route} with {words:?}"), async || {
         let status = world.alice.status().await.map_err(|error| error.to_string())?;
         let mut problems = status.problems.iter();
-        let found = problems.any(|problem| problem.contains(route) && words.iter().all(|word| problem.contains(word)));
+        let found = problems
+            .any(|problem| problem.contains(route) && words.iter().all(|word| problem.contains(word)));
         if found { Ok(()) } else { Err(format!("{:#?}", status.problems)) }
     })
     .await;

@@ -141,7 +141,8 @@ impl Folder {
 
     /// The logs of all domains.
     pub(crate) fn logs(&self) -> Vec<PathBuf> {
-        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let entries =
+            |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         entries(self.path().to_owned()).flat_map(|domain| entries(domain.join("logs"))).collect()
     }
 }
