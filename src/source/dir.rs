@@ -131,7 +131,7 @@ impl DirectorySource {
 }
 
 /// Reads `folder` at once and whenever it changes.
-async fn keep_reading(mut folder: Folder, changes: Changes, readings: mpsc::Sender<Reading>) {
+async fn keep_reading(mut folder: Folder, mut changes: Changes, readings: mpsc::Sender<Reading>) {
     loop {
         let reading;
         (folder, reading) = blocking(move || {

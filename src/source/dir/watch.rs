@@ -6,37 +6,41 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::source::{Severity, SourceProblem};
 
-/// How long nothing must change before the folder is read: editors and copies come as bursts of changes.
+/// How long nothing must change before the folder is read, while a file is being written.
 const QUIET: Duration = Duration::from_millis(20);
+
+/// The same once a file is complete, because it was closed, renamed or removed: copies come as bursts of files.
+const QUIET_WHEN_COMPLETE: Duration = Duration::from_millis(2);
 
 /// How long a burst may hold up the reading.
 const LONGEST_BURST: Duration = Duration::from_millis(200);
 
-/// Says when folders have changed.
+/// Says when folders have changed; the value is whether the last change completed a file.
 #[derive(Debug)]
-pub(super) struct Changes(Arc<Notify>);
+pub(super) struct Changes(watch::Receiver<bool>);
 
 impl Changes {
     /// Waits for a change, and for the burst of changes that it begins to end. Not noticed is what came before the
     /// last call returned.
-    pub(super) async fn settled(&self) {
-        self.0.notified().await;
+    pub(super) async fn settled(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody watches; the caller reads from time to time.
+            return std::future::pending().await;
+        }
         let latest = Instant::now() + LONGEST_BURST;
         while Instant::now() < latest {
-            let quiet = (Instant::now() + QUIET).min(latest);
-            if timeout_at(quiet, self.0.notified()).await.is_err() {
-                return;
-            }
+            let quiet = if *self.0.borrow_and_update() { QUIET_WHEN_COMPLETE } else { QUIET };
+            let end = (Instant::now() + quiet).min(latest);
+            let Ok(Ok(())) = timeout_at(end, self.0.changed()).await else { return };
         }
     }
 }
@@ -54,20 +58,21 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Begins to watch, no folder yet. Where the system cannot watch, [`Self::misses_nothing`] says so.
     pub(super) fn start() -> (Self, Changes) {
-        let changed = Arc::new(Notify::new());
-        let changes = Changes(Arc::clone(&changed));
+        let (changed, changes) = watch::channel(false);
         let notify = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
             Ok(event) if is_mere_reading(event.kind) => {}
-            Ok(_) => changed.notify_one(),
+            Ok(event) => {
+                changed.send_replace(completes(event.kind));
+            }
             Err(error) => {
                 tracing::warn!(%error, "watching the manifests failed; reading all of them");
-                changed.notify_one();
+                changed.send_replace(true);
             }
         });
         let problem = notify.as_ref().err().map(ToString::to_string);
         let notify = notify.ok();
         let (watched, wanted) = (BTreeSet::new(), BTreeSet::new());
-        (Self { failed: notify.is_none(), notify, watched, wanted, problem }, changes)
+        (Self { failed: notify.is_none(), notify, watched, wanted, problem }, Changes(changes))
     }
 
     /// Begins a round: folders that are not named before it ends will be forgotten.
@@ -124,6 +129,11 @@ impl Watcher {
             ),
         })
     }
+}
+
+/// Whether a change leaves a file as its writer wants it.
+fn completes(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_))
 }
 
 /// Reading the folders must not lead to reading them again.
