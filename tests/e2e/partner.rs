@@ -1,11 +1,11 @@
 //! A domain that runs no mesh: its gateway does Kuscia's handshake by hand.
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Request};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use certs::DomainKey;
+use certs::{DomainKey, PublicKey};
 use networkmesh::harness::domain::Domain;
 use networkmesh::http::{Limits, Target, send};
 use serde_json::{Value, json};
@@ -28,27 +28,7 @@ impl Partner {
 
     /// Negotiates a token, with which the partner may then call `destination`. The error is the destination's message.
     pub(crate) async fn handshake(&self, destination: &Domain) -> Result<(String, i64), String> {
-        let mut share = [0; SHARE_BYTES];
-        aws_lc_rs::rand::fill(&mut share).unwrap();
-        let pem = self.key.public_key().to_pkcs1_pem();
-        let request = json!({
-            "domain_id": self.name,
-            "type": "RSA",
-            "token_config": {
-                "token": destination.public_key.seal(&share).unwrap(),
-                "pubhash": STANDARD.encode(digest::digest(&digest::SHA256, pem.as_bytes())),
-            },
-            "request_time": 1_700_000_000_000_000_000_i64,
-        });
-        let host = format!("kuscia-handshake.{}.svc", destination.name);
-        let mut post = Request::post("/handshake").header("content-type", "application/json");
-        post.headers_mut().unwrap().extend(headers(self.name, &host, None));
-        let post = post.body(Bytes::from(request.to_string())).unwrap();
-        let response =
-            send(&Target::Tcp(destination.addresses.external), post, Limits::default()).await.unwrap();
-        assert_eq!(response.status(), 200, "{response:?}");
-
-        let answer: Value = serde_json::from_slice(response.body()).unwrap();
+        let (share, answer) = ask_for_token(destination, self.name, self.key.public_key()).await;
         if answer["status"]["code"].as_i64().unwrap_or_default() != 0 {
             return Err(answer["status"]["message"].as_str().unwrap().to_owned());
         }
@@ -56,6 +36,39 @@ impl Partner {
         let token = STANDARD.encode([&share[..], &other_share].concat());
         Ok((token, answer["token"]["revision"].as_i64().unwrap()))
     }
+}
+
+/// Asks for a token in the name of a source, which takes no more than its public key. Answers the source's share of the
+/// token, and what the destination says.
+pub(crate) async fn ask_for_token(
+    destination: &Domain,
+    source: &str,
+    source_key: &PublicKey,
+) -> ([u8; SHARE_BYTES], Value) {
+    let mut share = [0; SHARE_BYTES];
+    aws_lc_rs::rand::fill(&mut share).unwrap();
+    let pem = source_key.to_pkcs1_pem();
+    let request = json!({
+        "domain_id": source,
+        "type": "RSA",
+        "token_config": {
+            "token": destination.public_key.seal(&share).unwrap(),
+            "pubhash": STANDARD.encode(digest::digest(&digest::SHA256, pem.as_bytes())),
+        },
+        "request_time": 1_700_000_000_000_000_000_i64,
+    });
+    let response = post_handshake(destination, source, request.to_string()).await;
+    assert_eq!(response.status(), 200, "{response:?}");
+    (share, serde_json::from_slice(response.body()).unwrap())
+}
+
+/// Sends anything to the handshake service of `destination`.
+pub(crate) async fn post_handshake(destination: &Domain, source: &str, body: String) -> Response<Bytes> {
+    let host = format!("kuscia-handshake.{}.svc", destination.name);
+    let mut post = Request::post("/handshake").header("content-type", "application/json");
+    post.headers_mut().unwrap().extend(headers(source, &host, None));
+    let post = post.body(body.into()).unwrap();
+    send(&Target::Tcp(destination.addresses.external), post, Limits::default()).await.unwrap()
 }
 
 /// The headers with which a gateway of `source` asks for `host`.

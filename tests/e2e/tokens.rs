@@ -7,12 +7,12 @@ use std::path::Path;
 use networkmesh::status::Status;
 use serde_json::json;
 
-use super::partner::{Partner, headers};
+use super::partner::{Partner, ask_for_token, headers, post_handshake};
 use super::peers::{Manner, serve};
 use super::stream::{Chat, Traffic};
 use super::world::{
     DEADLINE, PROGRAM, World, answers, apply_route, confirmed_revision, echoed, eventually, get,
-    route_status, set_destination, set_source, token,
+    route_status, set_destination, set_source, stored_status, token,
 };
 
 #[tokio::test]
@@ -220,6 +220,37 @@ async fn a_partner_that_speaks_kuscias_handshake_gets_a_token_that_works() {
     let refusal = stranger.handshake(&world.bob).await.unwrap_err();
     assert!(refusal.contains(&carol.key.public_key().fingerprint().to_string()), "{refusal}");
     assert_eq!(call(&second).await.status(), 200);
+}
+
+#[tokio::test]
+async fn forged_and_broken_handshakes_cost_a_source_nothing() {
+    let world = World::two_domains().await;
+    let before = token(&world.alice, "bob");
+    eventually("bob knows that alice has the token", async || {
+        let status = stored_status(&world.bob, "alice-bob");
+        status
+            .token_status
+            .revision_token
+            .heart_beat_time
+            .map(|_| ())
+            .ok_or_else(|| "no proof yet".to_owned())
+    })
+    .await;
+    let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
+    for _ in 0..8 {
+        ask_for_token(&world.bob, "alice", &world.alice.public_key).await;
+    }
+    let large = format!("{{\"domain_id\": \"{}\"}}", "a".repeat(1 << 20));
+    for (body, status) in
+        [(String::new(), 400), ("{}".to_owned(), 200), ("[1, 2".to_owned(), 400), (large, 413)]
+    {
+        let answer = post_handshake(&world.bob, "alice", body).await;
+        assert_eq!(answer.status(), status, "{answer:?}");
+        assert!(status != 200 || answer.body().starts_with(b"{\"status\":{\"code\":500,"), "{answer:?}");
+    }
+    traffic.more(10).await;
+    assert_eq!(traffic.failures().await, Vec::<String>::new());
+    assert_eq!(token(&world.alice, "bob"), before);
 }
 
 #[tokio::test]

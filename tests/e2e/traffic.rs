@@ -37,6 +37,7 @@ async fn http_passes_both_gateways_in_both_directions() {
         let target = Target::Tcp(source.addresses.internal);
         let response = send(&target, request, Limits::default()).await.unwrap();
         assert_eq!(response.headers()["content-type"], "application/json");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
         assert!(!response.headers().contains_key("kuscia-error-message"), "{response:?}");
 
         let echoed = echoed(&response);

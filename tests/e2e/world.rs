@@ -231,10 +231,15 @@ pub(crate) fn key_of(domain: &Domain) -> DomainKey {
     DomainKey::from_domain_key_data(config["domainKeyData"].as_str().unwrap()).unwrap()
 }
 
-/// The token that `source` sends to `destination`, out of its state folder.
+/// The status of a route, as it stands in the state folder of `domain`.
+pub(crate) fn stored_status(domain: &Domain, route: &str) -> DomainRouteStatus {
+    let file = domain.folder.join(format!("state/domainroutes/{route}.json"));
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// The token that `source` sends to `destination`.
 pub(crate) fn token(source: &Domain, destination: &str) -> String {
-    let file = source.folder.join(format!("state/domainroutes/{}-{destination}.json", source.name));
-    let status: DomainRouteStatus = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let status = stored_status(source, &format!("{}-{destination}", source.name));
     let sealed = status.token_status.revision_token.token;
     STANDARD.encode(key_of(source).open(&sealed, model::TOKEN_BYTES).unwrap())
 }
