@@ -7,7 +7,9 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-use xds::{Cache, Clients};
+use xds::{Cache, Clients, ListenAddress};
 
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
@@ -100,6 +102,8 @@ impl App {
             key: config.key.clone(),
             instance: config.instance.clone(),
         };
+        create_socket_folder("listen.xds", &config.listen.xds)?;
+        create_socket_folder("listen.admin", &config.listen.admin)?;
         let xds = xds::bind(&config.listen.xds)
             .map_err(|error| bind_error("listen.xds", &error.address, &error.error))?;
         let handshake = TcpListener::bind(config.listen.handshake)
@@ -174,6 +178,17 @@ impl App {
             error!("some parts did not end within {DRAIN:?}");
         }
     }
+}
+
+/// Makes the folder of a Unix socket where it is missing, for this user alone.
+fn create_socket_folder(setting: &'static str, address: &ListenAddress) -> Result<(), StartError> {
+    let ListenAddress::Unix(socket) = address else { return Ok(()) };
+    let Some(folder) = socket.parent() else { return Ok(()) };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| bind_error(setting, address, &error))
 }
 
 fn bind_error(setting: &'static str, address: &dyn std::fmt::Display, cause: &io::Error) -> StartError {
