@@ -241,11 +241,16 @@ async fn forged_and_broken_handshakes_cost_a_source_nothing() {
         ask_for_token(&world.bob, "alice", &world.alice.public_key).await;
     }
     let large = format!("{{\"domain_id\": \"{}\"}}", "a".repeat(1 << 20));
-    for (body, status) in
-        [(String::new(), 400), ("{}".to_owned(), 200), ("[1, 2".to_owned(), 400), (large, 413)]
-    {
+    // 503: the connection is closed before all of the large body is sent, and the gateway may notice that first.
+    for (body, expected) in [
+        (String::new(), &[400][..]),
+        ("{}".to_owned(), &[200]),
+        ("[1, 2".to_owned(), &[400]),
+        (large, &[413, 503]),
+    ] {
         let answer = post_handshake(&world.bob, "alice", body).await;
-        assert_eq!(answer.status(), status, "{answer:?}");
+        let status = answer.status().as_u16();
+        assert!(expected.contains(&status), "{answer:?}");
         assert!(status != 200 || answer.body().starts_with(b"{\"status\":{\"code\":500,"), "{answer:?}");
     }
     traffic.more(10).await;
