@@ -8,11 +8,11 @@ use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 use xds::Listener;
 
 use crate::dump::{self, Selection};
 use crate::metrics;
+use crate::serve::serve_http;
 use crate::status::{Observer, Status};
 
 #[derive(Clone)]
@@ -33,13 +33,9 @@ pub(crate) async fn serve(listener: Listener, observer: Observer, shutdown: Canc
         .route("/dump", get(show_dump))
         .layer(middleware::from_fn(refuse_foreign_hosts))
         .with_state(admin);
-    let stop = shutdown.cancelled_owned();
-    let served = match listener {
-        Listener::Tcp(listener) => axum::serve(listener, router).with_graceful_shutdown(stop).await,
-        Listener::Unix(listener, _file) => axum::serve(listener, router).with_graceful_shutdown(stop).await,
-    };
-    if let Err(error) = served {
-        warn!(%error, "the admin interface ended");
+    match listener {
+        Listener::Tcp(listener) => serve_http(listener, router, shutdown).await,
+        Listener::Unix(listener, _file) => serve_http(listener, router, shutdown).await,
     }
 }
 

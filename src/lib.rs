@@ -12,5 +12,6 @@ pub mod http;
 mod metrics;
 pub mod output;
 mod program;
+mod serve;
 pub mod source;
 pub mod status;
