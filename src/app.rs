@@ -6,28 +6,30 @@
 //!    └──StatusUpdate───────────────────┴─► negotiation ◄──► other domains
 //! ```
 
-use std::collections::VecDeque;
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+mod bind;
+mod settings;
 
-use certs::{CertError, DomainAuthority, DomainKey, LeafRequest, LeafUsage};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::{CertError, DomainKey};
 use dns::RecordTable;
-use envoy::ExternalProtocol;
 use jiff::Timestamp;
 use model::{DomainId, Event, Index, Kind, Snapshot, StatusUpdate};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet, block_in_place};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
-use xds::{Cache, Clients, ListenAddress};
+use tracing::{error, info, warn};
+use xds::{Cache, Clients};
 
+use self::bind::{bind_error, create_socket_folder};
+use self::settings::{dns_settings, external_certificate, gateway_settings, record_table};
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
-use crate::handshake::{self, HandshakeServer, Ledger, negotiate_all};
+use crate::handshake::{self, Destination, Ledger, negotiate_all};
 use crate::program::{ExternalCertificate, Gateways, Programmer};
 use crate::source::{DirectorySettings, DirectorySource, SourceError, SourceKind, SourceReport};
 use crate::status::Observer;
@@ -35,8 +37,8 @@ use crate::status::Observer;
 /// Events and updates that may wait before their senders do.
 const QUEUE: usize = 1024;
 
-/// How long parts may take to end after the shutdown began.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long handshakes that have begun may take to end after the shutdown began, and then all other parts.
+const DRAIN: Duration = Duration::from_secs(6);
 
 /// Who this mesh is.
 #[derive(Clone, Debug)]
@@ -75,6 +77,14 @@ pub enum StartError {
     Certificate(#[from] CertError),
 }
 
+/// A part of a running mesh ended although nobody had told it to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} failed, and the mesh with it; see the log above, and start it again")]
+pub struct RunError(String);
+
+/// Parts that run at the same time. Each answers its name once it has ended.
+type Parts = JoinSet<&'static str>;
+
 /// A mesh whose sockets are bound, ready to run.
 pub struct App {
     config: Config,
@@ -85,7 +95,7 @@ pub struct App {
     handshake: TcpListener,
     dns: dns::Bound,
     admin: xds::Listener,
-    tasks: JoinSet<()>,
+    parts: Parts,
 }
 
 impl App {
@@ -117,22 +127,35 @@ impl App {
         let source = &config.source;
         let settings = DirectorySettings { path: source.path.clone(), state: source.state.clone() };
         let source = DirectorySource::open(settings, config.domain.clone())?;
-        let mut tasks = JoinSet::new();
-        let certificate = external_certificate(&config, &mut tasks)?;
-        Ok(Self { config, identity, source, certificate, xds, handshake, dns, admin, tasks })
+        let mut parts = Parts::new();
+        let certificate = external_certificate(&config)?.map(|(certificate, renewal)| {
+            parts.spawn(named("the renewal of certificates", renewal));
+            certificate
+        });
+        Ok(Self { config, identity, source, certificate, xds, handshake, dns, admin, parts })
     }
 
-    /// Runs the mesh until `shutdown`, and then until its parts have ended. Envoy keeps its configuration.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let Self { config, identity, source, certificate, xds, handshake, dns, admin, mut tasks } = self;
+    /// Runs the mesh until `shutdown`, and then until its parts have ended. Envoy keeps its configuration. Needs a
+    /// multi-threaded runtime.
+    ///
+    /// # Errors
+    /// A part ended by itself. The others are ended then too: a mesh that does half of its work is not ready, and
+    /// whoever supervises it can start it again.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { config, identity, source, certificate, xds, handshake, dns, admin, mut parts } = self;
+        // Negotiation ends first, with `shutdown`; what it writes last is still stored, and seen by Envoy.
+        let stop = CancellationToken::new();
+        let _stop_on_drop = stop.clone().drop_guard();
+        let mut negotiation = Parts::new();
+
         let (events_in, events) = mpsc::channel(QUEUE);
         let (updates_in, updates) = mpsc::channel(QUEUE);
         let (report_in, report) = watch::channel(SourceReport::new(SourceKind::Directory));
         let (snapshots_in, mut snapshots) =
             watch::channel(Arc::new(Snapshot::empty(identity.domain.clone())));
         let index = Index::new(identity.domain.clone(), identity.key.clone(), Kind::ALL);
-        tasks.spawn(source.run(events_in, updates, report_in, shutdown.clone()));
-        tasks.spawn(keep_index(index, events, snapshots_in, updates_in.clone()));
+        parts.spawn(named("the source", source.run(events_in, updates, report_in, stop.clone())));
+        parts.spawn(named("the index", keep_index(index, events, snapshots_in, updates_in.clone())));
 
         let (programmed_in, programmed) = watch::channel(Arc::clone(&snapshots.borrow()));
         let gateways = Gateways { cache: Cache::new(), clients: Clients::new(), programmed };
@@ -145,122 +168,71 @@ impl App {
             dns: Arc::clone(&dns_metrics),
             certificate: certificate.as_ref().map(|certificate| certificate.leaf.clone()),
         };
-        tasks.spawn(admin::serve(admin, observer, shutdown.clone()));
-        let serve_xds = xds.serve(gateways.cache.clone(), gateways.clients.clone(), shutdown.clone());
-        tasks.spawn(async move { log_end("xDS", serve_xds.await) });
+        parts.spawn(named("the admin interface", admin::serve(admin, observer, stop.clone())));
+        let serve_xds = xds.serve(gateways.cache.clone(), gateways.clients.clone(), stop.clone());
+        parts.spawn(named("the xDS server", async { log_error(serve_xds.await) }));
 
         // Nothing is answered from an index that has not read everything once.
-        let loaded = tokio::select! {
-            changed = snapshots.changed() => changed.is_ok(),
-            () = shutdown.cancelled() => false,
+        let loaded = async { snapshots.changed().await.is_ok() };
+        let mut ended = tokio::select! {
+            _ = loaded => None,
+            () = shutdown.cancelled() => None,
+            Some(ended) = parts.join_next() => Some(ended),
         };
-        if loaded {
+        if ended.is_none() && !shutdown.is_cancelled() {
             info!(domain = %identity.domain, "configuration loaded");
             let settings = gateway_settings(&config);
             let cache = gateways.cache.clone();
             let programmer = Programmer { settings, certificate, cache, programmed: programmed_in };
-            tasks.spawn(programmer.run(snapshots.clone(), shutdown.clone()));
+            parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
 
             let (tables_in, tables) = watch::channel(Arc::new(record_table(&config, &snapshots.borrow())));
-            let serve_dns = dns.serve(dns_settings(&config), tables, dns_metrics, shutdown.clone());
-            tasks.spawn(async move { log_end("DNS", serve_dns.await) });
-            tasks.spawn(keep_records(config.clone(), snapshots.clone(), tables_in, shutdown.clone()));
+            let serve_dns = dns.serve(dns_settings(&config), tables, dns_metrics, stop.clone());
+            parts.spawn(named("the DNS server", async { log_error(serve_dns.await) }));
+            let keep_records = keep_records(config.clone(), snapshots.clone(), tables_in, stop.clone());
+            parts.spawn(named("the DNS records", keep_records));
 
             let ledger = Ledger::new(snapshots, updates_in);
-            let server = HandshakeServer::new(identity.clone(), ledger.clone(), gateways);
-            tasks.spawn(handshake::serve(handshake, server, shutdown.clone()));
-            tasks.spawn(negotiate_all(identity, reachable(config.listen.internal), ledger, shutdown.clone()));
-            shutdown.cancelled().await;
+            let destination = Destination::new(identity.clone(), ledger.clone(), gateways);
+            let serve = handshake::serve(handshake, destination, shutdown.clone());
+            negotiation.spawn(named("the handshake server", serve));
+            let gateway = reachable(config.listen.internal);
+            let negotiate = negotiate_all(identity, gateway, ledger, shutdown.clone());
+            negotiation.spawn(named("the negotiation", negotiate));
+            ended = tokio::select! {
+                () = shutdown.cancelled() => None,
+                Some(ended) = parts.join_next() => Some(ended),
+                Some(ended) = negotiation.join_next() => Some(ended),
+            };
         }
         info!("shutting down; Envoy keeps its configuration");
-        let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} });
-        if drained.await.is_err() {
-            error!("some parts did not end within {DRAIN:?}");
-        }
+        shutdown.cancel();
+        drain(negotiation).await;
+        stop.cancel();
+        drain(parts).await;
+        ended.map_or(Ok(()), |ended| Err(failure(ended)))
     }
 }
 
-/// Makes the folder of a Unix socket where it is missing, for this user alone.
-fn create_socket_folder(setting: &'static str, address: &ListenAddress) -> Result<(), StartError> {
-    let ListenAddress::Unix(socket) = address else { return Ok(()) };
-    let Some(folder) = socket.parent() else { return Ok(()) };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| bind_error(setting, address, &error))
+async fn named(part: &'static str, run: impl Future<Output = ()>) -> &'static str {
+    run.await;
+    part
 }
 
-fn bind_error(setting: &'static str, address: &dyn std::fmt::Display, cause: &io::Error) -> StartError {
-    let remedy = match cause.kind() {
-        io::ErrorKind::AddrInUse => "stop what listens there, or choose another address for this setting",
-        io::ErrorKind::PermissionDenied => {
-            "choose a port above 1023 or another folder, or give the program CAP_NET_BIND_SERVICE"
-        }
-        io::ErrorKind::AddrNotAvailable => "choose an address of this host",
-        io::ErrorKind::NotFound => "create the folder of the socket",
-        _ => "choose another address for this setting",
-    };
-    StartError::Bind { setting, address: address.to_string(), cause: cause.to_string(), remedy }
-}
-
-/// The certificate of the external listener, kept fresh by a task, where that listener speaks TLS.
-fn external_certificate(
-    config: &Config,
-    tasks: &mut JoinSet<()>,
-) -> Result<Option<ExternalCertificate>, StartError> {
-    if config.protocol == ExternalProtocol::NoTls {
-        return Ok(None);
-    }
-    let domain = &config.domain;
-    let authority = DomainAuthority::new(domain.as_str(), &config.key, SystemTime::now())?;
-    let authority_pem = authority.certificate_pem().to_owned();
-    let own_names = [format!("{domain}.svc"), format!("*.{domain}.svc")];
-    let external = config.listen.external.ip();
-    let address = (!external.is_unspecified()).then(|| external.to_string());
-    let request = LeafRequest {
-        common_name: format!("{domain}_ENVOY_EXTERNAL"),
-        subject_alt_names: own_names
-            .into_iter()
-            .chain(address)
-            .chain(config.certificates.hosts.clone())
-            .collect(),
-        usage: LeafUsage::Server,
-        lifetime: config.certificates.lifetime,
-    };
-    let (leaf, renewal) = certs::maintain(authority, request)?;
-    tasks.spawn(renewal);
-    Ok(Some(ExternalCertificate { authority_pem, leaf }))
-}
-
-/// How the Envoy of this mesh is set up.
-fn gateway_settings(config: &Config) -> envoy::Settings {
-    envoy::Settings {
-        instance: config.instance.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        internal: config.listen.internal,
-        external: config.listen.external,
-        external_protocol: config.protocol,
-        handshake: reachable(config.listen.handshake),
-        access_log: config.envoy.access_log.clone(),
+fn log_error(result: Result<(), impl std::error::Error>) {
+    if let Err(error) = result {
+        error!(%error, "a server failed");
     }
 }
 
-fn dns_settings(config: &Config) -> dns::Settings {
-    let upstreams = &config.dns.upstreams;
-    dns::Settings {
-        recursion_subnets: config.dns.recursion.clone(),
-        upstreams: if upstreams.is_empty() {
-            dns::Upstreams::System
-        } else {
-            dns::Upstreams::Servers(upstreams.clone())
-        },
-        ..dns::Settings::default()
+async fn drain(mut parts: Parts) {
+    if timeout(DRAIN, async { while parts.join_next().await.is_some() {} }).await.is_err() {
+        warn!("some parts did not end within {DRAIN:?}");
     }
 }
 
-fn record_table(config: &Config, snapshot: &Snapshot) -> RecordTable {
-    RecordTable::new(snapshot, &config.dns.gateway, Duration::from_secs(config.dns.ttl.into()))
+fn failure(ended: Result<&'static str, JoinError>) -> RunError {
+    RunError(ended.map_or_else(|panic| format!("a part ({panic})"), ToOwned::to_owned))
 }
 
 /// Owns the index: takes all events at hand in, then publishes once.
@@ -282,7 +254,8 @@ async fn keep_index(
                 while let Ok(event) = events.try_recv() {
                     index.apply(event);
                 }
-                let (snapshot, status_updates) = index.commit(Timestamp::now());
+                // Opening a token takes a millisecond, and after a start there may be thousands.
+                let (snapshot, status_updates) = block_in_place(|| index.commit(Timestamp::now()));
                 if let Some(snapshot) = snapshot {
                     snapshots.send_replace(snapshot);
                 }
@@ -311,11 +284,5 @@ async fn keep_records(
         }
         let table = record_table(&config, &snapshots.borrow_and_update());
         tables.send_replace(Arc::new(table));
-    }
-}
-
-fn log_end<E: std::error::Error>(part: &str, result: Result<(), E>) {
-    if let Err(error) = result {
-        error!(%error, part, "a part of the mesh failed");
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use certs::{CertError, KeyError};
 use model::Problem;
 
-use crate::app::StartError;
+use crate::app::{RunError, StartError};
 use crate::config::ConfigErrors;
 
 /// Why a command could not be done, with the remedy.
@@ -26,6 +26,9 @@ pub enum CommandError {
     /// The mesh cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The mesh ran, and failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// A running mesh gives no answer, or not the one asked for.
     #[error("{}; {}", .0.problem, .0.remedy)]
     Mesh(Problem),
@@ -52,7 +55,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Argument { .. } | Self::Certificate(_) | Self::Start(_) => 2,
-            Self::Key(_) | Self::Mesh(_) | Self::Output(_) => 1,
+            Self::Run(_) | Self::Key(_) | Self::Mesh(_) | Self::Output(_) => 1,
         }
     }
 }

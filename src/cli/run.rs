@@ -1,9 +1,7 @@
 //! `networkmesh run`.
 
-use std::io;
-
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -33,15 +31,13 @@ pub(super) fn execute(args: &Args) -> Result<Verdict, CommandError> {
         let app = App::build(config).await?;
         let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::spawn(stop_on(signals, shutdown.clone()));
-        app.run(shutdown).await;
+        app.run(shutdown).await?;
         Ok(Verdict::Fine)
     })
 }
 
-type Signals = (tokio::signal::unix::Signal, tokio::signal::unix::Signal);
-
 /// The first signal begins the shutdown, the second one ends the process at once.
-async fn stop_on((mut terminate, mut interrupt): Signals, shutdown: CancellationToken) -> io::Result<()> {
+async fn stop_on((mut terminate, mut interrupt): (Signal, Signal), shutdown: CancellationToken) {
     for first in [true, false] {
         tokio::select! {
             _ = terminate.recv() => {}
