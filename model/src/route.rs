@@ -15,7 +15,7 @@ pub(crate) use fields::check;
 pub(crate) use parse::{Context, Rejection, Route, parse};
 
 /// Which side of a route this domain is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// This domain is the source.
     Outbound,

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::http::{Method, Request, Response, StatusCode};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use certs::{DomainKey, PublicKey};
+use certs::{DomainKey, Fingerprint, PublicKey};
 use jiff::Timestamp;
 use model::{DomainId, TOKEN_BYTES, TokenValue};
 use proto::handshake::{
@@ -13,10 +13,8 @@ use proto::handshake::{
 };
 use zeroize::Zeroizing;
 
+use super::mint::SHARE_BYTES;
 use crate::http::{Cause, Error, Limits, Target, send};
-
-/// Bytes that each side contributes to a token.
-const SHARE_BYTES: usize = TOKEN_BYTES / 2;
 
 /// An answer is some hundred bytes; a peer may not make us read more than this.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -44,32 +42,53 @@ pub(super) enum CallError {
     /// What came is not the answer of a handshake service.
     #[error("what answers for {destination} is no handshake service: {problem}; check the route's endpoint")]
     BadAnswer { destination: DomainId, problem: String },
+    /// The token ends before it begins.
+    #[error("the token of {destination} ended at {expires} by this domain's clock; set both clocks")]
+    ClocksDiffer { destination: DomainId, expires: Timestamp },
     /// Another domain answered.
     #[error("domain {actual:?} answers where {expected} was expected; check the route's endpoint")]
     OtherDomain { expected: DomainId, actual: String },
-    /// The destination refused.
-    #[error("{destination} refused: {message}")]
-    Refused { destination: DomainId, message: String },
-    /// A share could not be encrypted or decrypted.
-    #[error("{0}")]
-    Crypto(String),
+    /// The destination refused. Most refusals are about keys, so both are named.
+    #[error(
+        "{destination} refused: {message} (key of this domain: {own_key}; of {destination}, by the route: {peer_key})"
+    )]
+    Refused { destination: DomainId, message: String, own_key: Fingerprint, peer_key: Fingerprint },
+    /// The destination's share is not encrypted for this domain's key.
+    #[error(
+        "the share of {destination} is not encrypted for this domain's key {own_key}: it seems to hold another one"
+    )]
+    KeyMismatch { destination: DomainId, own_key: Fingerprint },
+    /// No request can be made.
+    #[error("no request can be made: {0}")]
+    Internal(String),
 }
 
 impl CallError {
-    /// Whether the destination was reached at all.
+    fn bad_answer(destination: &DomainId, problem: &str) -> Self {
+        Self::BadAnswer { destination: destination.clone(), problem: problem.to_owned() }
+    }
+
+    /// Whether the destination was not reached at all.
     pub(super) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::OwnGateway(_) | Self::NoAnswer { .. } | Self::Http { .. })
+        match self {
+            Self::OwnGateway(_) | Self::NoAnswer { .. } => true,
+            Self::Http { status, .. } => status.is_server_error(),
+            _ => false,
+        }
     }
 
     /// One word for the route's condition.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::OwnGateway(_) => "OwnGatewayDown",
-            Self::NoAnswer { .. } | Self::Http { .. } => "DestinationUnreachable",
-            Self::BadAnswer { .. } => "NotAHandshakeService",
+            Self::NoAnswer { .. } => "DestinationUnreachable",
+            Self::Http { status, .. } if status.is_server_error() => "DestinationUnreachable",
+            Self::Http { .. } | Self::BadAnswer { .. } => "NotAHandshakeService",
+            Self::ClocksDiffer { .. } => "ClocksDiffer",
             Self::OtherDomain { .. } => "OtherDomainAnswered",
             Self::Refused { .. } => "HandshakeRefused",
-            Self::Crypto(_) => "KeyMismatch",
+            Self::KeyMismatch { .. } => "KeyMismatch",
+            Self::Internal(_) => "InternalError",
         }
     }
 }
@@ -100,42 +119,46 @@ impl HandshakeClient {
         now: Timestamp,
     ) -> Result<Negotiated, CallError> {
         let mut token = Zeroizing::new([0; TOKEN_BYTES]);
-        let crypto = |error: &dyn std::error::Error| CallError::Crypto(error.to_string());
-        aws_lc_rs::rand::fill(&mut token[..SHARE_BYTES]).map_err(|error| crypto(&error))?;
-        let sealed = peer_key.seal(&token[..SHARE_BYTES]).map_err(|error| crypto(&error))?;
+        let internal = |error: &dyn std::error::Error| CallError::Internal(error.to_string());
+        aws_lc_rs::rand::fill(&mut token[..SHARE_BYTES]).map_err(|error| internal(&error))?;
+        let sealed = peer_key.seal(&token[..SHARE_BYTES]).map_err(|error| internal(&error))?;
+        let own_key = self.key.public_key();
         let request = HandshakeRequest {
             domain_id: self.domain.to_string(),
             kind: HandshakeKind::Rsa,
             token_config: Some(TokenConfig {
                 token: Ciphertext(sealed),
                 revision,
-                pubhash: self.key.public_key().pubhash(),
+                pubhash: own_key.pubhash(),
             }),
             request_time: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
         };
-        let bad = |problem: &str| CallError::BadAnswer {
-            destination: destination.clone(),
-            problem: problem.to_owned(),
-        };
-        let body = serde_json::to_vec(&request).map_err(|error| crypto(&error))?;
+        let body = serde_json::to_vec(&request).map_err(|error| internal(&error))?;
         let request = self.request(Method::POST, destination).header("content-type", "application/json");
         let response = self.call(destination, request, body.into(), NEGOTIATION_TIMEOUT).await?;
+        let bad = |problem: &str| CallError::bad_answer(destination, problem);
         let answer: HandshakeResponse =
             serde_json::from_slice(response.body()).map_err(|_| bad("the answer is not its JSON"))?;
         let status = answer.status.ok_or_else(|| bad("the answer has no status"))?;
         if status.code != 0 {
-            let message = quoted(&status.message);
-            return Err(CallError::Refused { destination: destination.clone(), message });
+            return Err(CallError::Refused {
+                destination: destination.clone(),
+                message: quoted(&status.message),
+                own_key: own_key.fingerprint(),
+                peer_key: peer_key.fingerprint(),
+            });
         }
         let answer = answer.token.ok_or_else(|| bad("the answer has no token"))?;
-        let share = self.key.open(&answer.token.0, SHARE_BYTES).map_err(|error| {
-            let own = self.key.public_key().fingerprint();
-            CallError::Crypto(format!("{error}: {destination} seems to hold another key of ours than {own}"))
+        let share = self.key.open(&answer.token.0, SHARE_BYTES).map_err(|_| CallError::KeyMismatch {
+            destination: destination.clone(),
+            own_key: own_key.fingerprint(),
         })?;
         token[SHARE_BYTES..].copy_from_slice(&share);
         let expires = Timestamp::from_nanosecond(answer.expiration_time.into());
-        let expires =
-            expires.ok().filter(|time| *time > now).ok_or_else(|| bad("the token has already expired"))?;
+        let expires = expires.map_err(|_| bad("the token's end is no time"))?;
+        if expires <= now {
+            return Err(CallError::ClocksDiffer { destination: destination.clone(), expires });
+        }
         Ok(Negotiated { value: TokenValue::new(*token), revision: answer.revision.into(), expires })
     }
 
@@ -146,16 +169,17 @@ impl HandshakeClient {
         revision: i64,
         token: &TokenValue,
     ) -> Result<TokenState, CallError> {
+        let token = Zeroizing::new(token.header_value());
+        let mut token =
+            HeaderValue::from_str(&token).map_err(|error| CallError::Internal(error.to_string()))?;
+        token.set_sensitive(true);
         let request = self
             .request(Method::GET, destination)
             .header("kuscia-token-revision", revision)
-            .header("kuscia-token", token.header_value());
+            .header("kuscia-token", token);
         let response = self.call(destination, request, Bytes::new(), PROBE_TIMEOUT).await?;
-        let answer: StatusResponse =
-            serde_json::from_slice(response.body()).map_err(|_| CallError::BadAnswer {
-                destination: destination.clone(),
-                problem: "the answer is not its JSON".into(),
-            })?;
+        let answer: StatusResponse = serde_json::from_slice(response.body())
+            .map_err(|_| CallError::bad_answer(destination, "the answer is not its JSON"))?;
         if answer.namespace != destination.as_str() {
             let actual = quoted(&answer.namespace);
             return Err(CallError::OtherDomain { expected: destination.clone(), actual });
@@ -177,7 +201,7 @@ impl HandshakeClient {
         body: Bytes,
         total: Duration,
     ) -> Result<Response<Bytes>, CallError> {
-        let request = request.body(body).map_err(|error| CallError::Crypto(error.to_string()))?;
+        let request = request.body(body).map_err(|error| CallError::Internal(error.to_string()))?;
         let limits = Limits { total, body: MAX_ANSWER_BYTES, ..Limits::default() };
         let response =
             send(&Target::Tcp(self.gateway), request, limits).await.map_err(|error| match error.cause {

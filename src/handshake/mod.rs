@@ -1,7 +1,7 @@
 //! Token negotiation with other domains: Kuscia's RSA handshake, as source and as destination.
 //!
 //! ```text
-//!  source (negotiate.rs)                                   destination (server.rs)
+//!  source (negotiate.rs, client.rs)                        destination (server.rs, destination.rs)
 //!  state::Source says Negotiate ── POST /handshake ──────► makes its half, stores the token, waits until
 //!                                                          its gateways accept it
 //!  stores the token, sends it   ◄── half, revision ──────
@@ -13,11 +13,18 @@
 //! [`ledger`], so that two changes never overwrite each other.
 
 mod client;
-pub(crate) mod ledger;
+mod contact;
+mod destination;
+mod ledger;
+mod mint;
 mod negotiate;
 mod server;
 mod state;
+#[cfg(test)]
+mod tests;
+mod turns;
 
+pub(crate) use destination::Destination;
 pub(crate) use ledger::Ledger;
 pub(crate) use negotiate::negotiate_all;
-pub(crate) use server::{HandshakeServer, serve};
+pub(crate) use server::serve;

@@ -1,43 +1,47 @@
 //! Keeps the token of every route out of this domain fresh, and forgets expired ones of routes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certs::PublicKey;
 use jiff::Timestamp;
-use model::api::{Condition, ConditionStatus, Time};
-use model::{
-    DomainId, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute, Snapshot, StatusChange, Token,
-};
-use proto::handshake::TokenState;
+use model::{Direction, DomainId, InboundAuth, OutboundAuth, OutboundRoute, Snapshot, Token};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::client::{CallError, HandshakeClient};
-use super::ledger::{Ledger, LedgerError};
+use super::contact::{Contact, NegotiationError};
+use super::ledger::Ledger;
 use super::state::{self, Action, Source};
 use crate::app::Identity;
 
 /// The longest time that is waited for a clock time; a clock that is set meanwhile is noticed after it.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);
 
-/// Negotiates for every route until `shutdown`.
+/// Time between two complaints about one route. A peer may fail in another way each time, and a complaint costs a
+/// line in the log, a write to the source and a snapshot.
+const COMPLAINT_PERIOD: Duration = Duration::from_secs(5);
+
+/// Negotiates for every route until `shutdown`, through this domain's `gateway`.
 pub(crate) async fn negotiate_all(
     identity: Identity,
-    gateway: std::net::SocketAddr,
+    gateway: SocketAddr,
     ledger: Ledger,
     shutdown: CancellationToken,
 ) {
-    let client = HandshakeClient { domain: identity.domain.clone(), key: identity.key.clone(), gateway };
-    let negotiation = Arc::new(Negotiation { client, ledger, instance: identity.instance });
+    let client = HandshakeClient { domain: identity.domain, key: identity.key, gateway };
+    let instance = identity.instance;
+    let negotiation = Arc::new(Negotiation { client, ledger, instance, failing: Arc::default() });
     let mut snapshots = negotiation.ledger.snapshots();
     let mut tasks = JoinSet::new();
-    let mut running: BTreeMap<(Side, DomainId), AbortHandle> = BTreeMap::new();
+    let mut running: BTreeMap<(Direction, DomainId), AbortHandle> = BTreeMap::new();
     loop {
-        let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let wanted: Vec<(Side, DomainId)> = with_tokens(&snapshot).collect();
+        let wanted = with_tokens(&snapshots.borrow_and_update());
         running.retain(|route, task| {
             let keep = wanted.contains(route) && !task.is_finished();
             if !keep {
@@ -45,67 +49,78 @@ pub(crate) async fn negotiate_all(
             }
             keep
         });
-        for (side, peer) in wanted {
-            running.entry((side, peer.clone())).or_insert_with(|| {
+        for route in wanted {
+            running.entry(route.clone()).or_insert_with(|| {
                 let negotiation = Arc::clone(&negotiation);
-                match side {
-                    Side::Source => tasks.spawn(async move { negotiation.keep_fresh(peer).await }),
-                    Side::Destination => tasks.spawn(async move { negotiation.forget_expired(peer).await }),
+                match route {
+                    (Direction::Outbound, peer) => {
+                        tasks.spawn(async move { negotiation.keep_fresh(peer).await })
+                    }
+                    (Direction::Inbound, peer) => {
+                        tasks.spawn(async move { negotiation.forget_expired(peer).await })
+                    }
                 }
             });
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
             changed = snapshots.changed() => if changed.is_err() { break },
-            // Ended tasks are collected; a route that is still there starts anew with the next snapshot.
-            Some(_) = tasks.join_next() => {}
+            // A task ends when its route goes. If the route has come back meanwhile, it starts anew at once.
+            Some(ended) = tasks.join_next() => {
+                if let Err(panic) = ended && panic.is_panic() {
+                    error!(%panic, "a negotiation starts anew");
+                    let _ = timeout(CLOCK_CHECK, shutdown.cancelled()).await;
+                }
+            }
         }
     }
     tasks.shutdown().await;
 }
 
-/// On which side of a route this domain is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
-    Source,
-    Destination,
-}
-
-fn with_tokens(snapshot: &Snapshot) -> impl Iterator<Item = (Side, DomainId)> {
+/// The routes that have tokens.
+fn with_tokens(snapshot: &Snapshot) -> BTreeSet<(Direction, DomainId)> {
     let sources =
         snapshot.outbound.iter().filter(|(_, route)| matches!(route.auth, OutboundAuth::Token { .. }));
     let destinations =
         snapshot.inbound.iter().filter(|(_, route)| matches!(route.auth, InboundAuth::Token { .. }));
-    let sources = sources.map(|(peer, _)| (Side::Source, peer.clone()));
-    sources.chain(destinations.map(|(peer, _)| (Side::Destination, peer.clone())))
+    let sources = sources.map(|(peer, _)| (Direction::Outbound, peer.clone()));
+    sources.chain(destinations.map(|(peer, _)| (Direction::Inbound, peer.clone()))).collect()
 }
 
 struct Negotiation {
     client: HandshakeClient,
     ledger: Ledger,
     instance: String,
+    /// Every route that fails holds a copy: so the count of references tells how many do.
+    failing: Arc<()>,
+}
+
+/// What is remembered of one route between two attempts.
+#[derive(Default)]
+struct Memory {
+    source: Source,
+    /// A copy of [`Negotiation::failing`], while the route fails.
+    failing: Option<Arc<()>>,
+    /// When something wrong was last told, if nothing has gone well since.
+    complained: Option<Instant>,
 }
 
 impl Negotiation {
     async fn keep_fresh(&self, destination: DomainId) {
-        let mut source = Source::default();
+        let mut memory = Memory::default();
         let mut snapshots = self.ledger.snapshots();
         loop {
-            let Some(route) = snapshots.borrow_and_update().outbound.get(&destination).cloned() else {
-                return;
-            };
+            let route = snapshots.borrow_and_update().outbound.get(&destination).cloned();
+            let Some(route) = route else { return };
             let OutboundAuth::Token { settings, sending } = &route.auth else { return };
-            let period = settings.rolling_update_period;
-            let status = &route.status.token_status;
             // A token that cannot be opened any more is none.
-            let status = if sending.is_some() { status.clone() } else { <_>::default() };
-            let now = Timestamp::now();
-            match (source.next(&status, period, now), sending) {
+            let tokens = sending.as_ref().map(|_| &route.status.token_status);
+            match (memory.source.next(tokens, settings.rolling_update_period, Timestamp::now()), sending) {
                 (Action::Wait(until), _) => wait(until, &mut snapshots).await,
-                (Action::Probe { .. }, Some(token)) => self.probe(&route, token, &mut source).await,
-                (Action::Negotiate | Action::Probe { .. }, _) => {
+                (Action::Probe, Some(token)) => self.probe(&route, token, &mut memory).await,
+                (Action::Negotiate | Action::Probe, _) => {
                     let outcome = self.negotiate(&route, &settings.peer_key, sending.as_ref()).await;
-                    self.note_negotiation(&route, outcome, &mut source).await;
+                    self.note_negotiation(&route, outcome, &mut memory).await;
                 }
             }
         }
@@ -114,17 +129,17 @@ impl Negotiation {
     async fn negotiate(
         &self,
         route: &OutboundRoute,
-        peer_key: &certs::PublicKey,
+        peer_key: &PublicKey,
         sending: Option<&Token>,
     ) -> Result<i64, NegotiationError> {
         let revision = sending.map_or(0, |token| token.revision);
         let new = self.client.negotiate(&route.destination, peer_key, revision, Timestamp::now()).await?;
         let sealed = self.client.key.public_key().seal(new.value.as_bytes());
-        let sealed = sealed.map_err(|error| CallError::Crypto(error.to_string()))?;
+        let sealed = sealed.map_err(|error| CallError::Internal(error.to_string()))?;
         let token = state::NewToken { sealed, revision: new.revision, expires: new.expires };
         let change =
             |status: &_| Some(state::with_negotiated(status, token, &self.instance, Timestamp::now()));
-        self.ledger.change_tokens(&route.object, change).await?;
+        self.ledger.change_tokens(Direction::Outbound, &route.destination, change).await?;
         Ok(new.revision)
     }
 
@@ -132,70 +147,63 @@ impl Negotiation {
         &self,
         route: &OutboundRoute,
         outcome: Result<i64, NegotiationError>,
-        source: &mut Source,
+        memory: &mut Memory,
     ) {
         let destination = &route.destination;
         match outcome {
             Ok(revision) => {
                 info!(%destination, revision, "token negotiated");
-                source.negotiated();
-                self.note_contact(route, &Contact::fine("TokenNegotiated")).await;
+                memory.failing = None;
+                memory.source.negotiated(Timestamp::now());
+                self.note(route, &Contact::negotiated(), memory).await;
             }
             Err(error) => {
-                source.negotiation_failed(Timestamp::now());
-                let contact = Contact::failed(&error);
-                if has_condition(route, &contact.authenticated()) {
-                    debug!(%destination, %error, "no token yet");
-                } else {
-                    warn!(%destination, %error, "no token yet; retrying");
-                }
-                self.note_contact(route, &contact).await;
+                memory.failing.get_or_insert_with(|| Arc::clone(&self.failing));
+                memory.source.negotiation_failed(Timestamp::now(), Arc::strong_count(&self.failing) - 1);
+                debug!(%destination, %error, "no token yet");
+                self.note(route, &Contact::failed(&error), memory).await;
             }
         }
     }
 
-    async fn probe(&self, route: &OutboundRoute, token: &Token, source: &mut Source) {
+    async fn probe(&self, route: &OutboundRoute, token: &Token, memory: &mut Memory) {
         let outcome = self.client.probe(&route.destination, token.revision, &token.value).await;
-        source.probed(outcome.as_ref().ok().copied(), Timestamp::now());
+        memory.source.probed(outcome.as_ref().ok().copied(), Timestamp::now());
         let contact = match outcome {
-            Ok(TokenState::TokenReady) => Contact::fine("TokenReady"),
-            Ok(state) => Contact::answered(state, &route.destination, token.revision),
-            Err(error) => Contact::failed(&NegotiationError::Call(error)),
+            Ok(state) => Contact::probed(state, &route.destination, token.revision),
+            Err(error) => Contact::failed(&error.into()),
         };
-        if let Some(problem) = &contact.problem
-            && !has_condition(route, &contact.authenticated())
-        {
-            warn!(destination = %route.destination, revision = token.revision, %problem, "token not confirmed");
-        }
-        self.note_contact(route, &contact).await;
+        self.note(route, &contact, memory).await;
     }
 
-    async fn note_contact(&self, route: &OutboundRoute, contact: &Contact) {
-        let authorized = contact.problem.is_none();
-        let destination = StatusChange::Destination { authorized, unreachable: contact.unreachable };
-        let changes = [
-            StatusChange::Condition(contact.reachable()),
-            StatusChange::Condition(contact.authenticated()),
-            destination,
-        ];
-        for change in changes {
-            if change.apply(&mut route.status.clone()) {
-                self.ledger.note(&route.object, change).await;
+    /// Tells the route's status, and where something is wrong the log, what is new about `contact`.
+    async fn note(&self, route: &OutboundRoute, contact: &Contact, memory: &mut Memory) {
+        let changes = contact.changes(&route.status);
+        match contact.problem() {
+            None => memory.complained = None,
+            Some(_) if changes.is_empty() => return,
+            Some(_) if memory.complained.is_some_and(|last| last.elapsed() < COMPLAINT_PERIOD) => return,
+            Some(problem) => {
+                memory.complained = Some(Instant::now());
+                warn!(destination = %route.destination, problem, "the token is not confirmed; retrying");
             }
+        }
+        for change in changes {
+            self.ledger.note(&route.object, change).await;
         }
     }
 
     async fn forget_expired(&self, source: DomainId) {
         let mut snapshots = self.ledger.snapshots();
         loop {
-            let route: Option<Arc<InboundRoute>> =
-                snapshots.borrow_and_update().inbound.get(&source).cloned();
+            let route = snapshots.borrow_and_update().inbound.get(&source).cloned();
             let Some(route) = route else { return };
             let now = Timestamp::now();
             match state::next_expiry(&route.status.token_status) {
                 Some(time) if time <= now => {
                     let change = |status: &_| state::without_expired(status, now);
-                    if let Err(error) = self.ledger.change_tokens(&route.object, change).await {
+                    let changed = self.ledger.change_tokens(Direction::Inbound, &source, change).await;
+                    if let Err(error) = changed {
                         warn!(%source, %error, "expired tokens not removed; retrying");
                         wait(now + CLOCK_CHECK, &mut snapshots).await;
                     }
@@ -220,70 +228,4 @@ async fn wait(time: Timestamp, snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
         // The sender lives as long as the mesh; when it goes, this task is aborted.
         Ok(()) = snapshots.changed() => {}
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum NegotiationError {
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error("the token could not be kept: {0}")]
-    Ledger(#[from] LedgerError),
-}
-
-/// What an exchange with a destination showed.
-struct Contact {
-    unreachable: bool,
-    reason: &'static str,
-    problem: Option<String>,
-}
-
-impl Contact {
-    fn fine(reason: &'static str) -> Self {
-        Self { unreachable: false, reason, problem: None }
-    }
-
-    fn failed(error: &NegotiationError) -> Self {
-        let (unreachable, reason) = match error {
-            NegotiationError::Call(call) => (call.is_unreachable(), call.reason()),
-            NegotiationError::Ledger(_) => (false, "TokenNotStored"),
-        };
-        Self { unreachable, reason, problem: Some(error.to_string()) }
-    }
-
-    fn answered(state: TokenState, destination: &DomainId, revision: i64) -> Self {
-        let (reason, problem) = match state {
-            TokenState::NoAuthentication => {
-                ("RouteMissing", format!("{destination} has no route from this domain; it must add one"))
-            }
-            TokenState::TokenNotFound => {
-                ("TokenUnknown", format!("{destination} does not know revision {revision}; negotiating anew"))
-            }
-            other => ("TokenNotReady", format!("{destination} says {other:?} of revision {revision}")),
-        };
-        Self { unreachable: false, reason, problem: Some(problem) }
-    }
-
-    fn reachable(&self) -> Condition {
-        let problem = self.problem.as_deref().filter(|_| self.unreachable);
-        condition("Reachable", if self.unreachable { self.reason } else { "Answered" }, problem)
-    }
-
-    fn authenticated(&self) -> Condition {
-        condition("Authenticated", self.reason, self.problem.as_deref())
-    }
-}
-
-fn condition(type_: &str, reason: &str, problem: Option<&str>) -> Condition {
-    Condition {
-        type_: type_.to_owned(),
-        status: if problem.is_none() { ConditionStatus::True } else { ConditionStatus::False },
-        reason: reason.to_owned(),
-        message: problem.unwrap_or_default().to_owned(),
-        last_transition_time: Some(Time(Timestamp::now())),
-    }
-}
-
-/// Whether the route's status already says so: repeated failures are logged once.
-fn has_condition(route: &OutboundRoute, condition: &Condition) -> bool {
-    !StatusChange::Condition(condition.clone()).apply(&mut route.status.clone())
 }

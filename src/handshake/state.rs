@@ -12,8 +12,16 @@ pub(super) const PROBE_PERIOD: Duration = Duration::from_secs(15);
 /// Waiting time after the first failed attempt; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
-/// The longest wait between two attempts. It bounds how long two domains that both came up stay without a token.
+/// The longest wait between two attempts, and the shortest after a success. It bounds how long two domains that both
+/// came up stay without a token, and what a destination costs that gives tokens and does not know them.
 const LAST_RETRY: Duration = Duration::from_millis(800);
+
+/// What each route that fails adds to the longest wait, so that all of them together try a hundred times a second at
+/// most, however many partners are down.
+const RETRY_SHARE: Duration = Duration::from_millis(10);
+
+/// The longest wait, however many routes fail.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// How many ready tokens a destination accepts beside the one that is being negotiated.
 const KEPT_TOKENS: usize = 2;
@@ -26,11 +34,8 @@ const FOR_EVER_HOURS: i64 = 100 * 365 * 24;
 pub(super) enum Action {
     /// Ask the destination for a new token.
     Negotiate,
-    /// Ask the destination whether it still has the token of this revision.
-    Probe {
-        /// The revision in use.
-        revision: i64,
-    },
+    /// Ask the destination whether it still has the token in use.
+    Probe,
     /// Nothing before this time.
     Wait(Timestamp),
 }
@@ -46,33 +51,36 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// What to do at `now` about the tokens of `status`, which are renewed every `period`, if at all.
+    /// What to do at `now` about `tokens`, which are renewed every `period`, if at all.
     pub(super) fn next(
         &self,
-        status: &DomainRouteTokenStatus,
+        tokens: Option<&DomainRouteTokenStatus>,
         period: Option<Duration>,
         now: Timestamp,
     ) -> Action {
-        let Some((revision, renew_at)) = in_use(status, period).filter(|_| !self.lost) else {
-            return self.negotiate(now);
+        let in_use = tokens.map(|tokens| &tokens.revision_token);
+        let in_use = in_use.filter(|token| token.is_ready && !token.token.is_empty());
+        let ends = match in_use.map(|token| lifetime(token, period)) {
+            Some(Lifetime { begins, ends }) if !self.lost && begins <= now && now < ends => ends,
+            _ => {
+                return still_ahead(self.retry_at, LONGEST_RETRY, now)
+                    .map_or(Action::Negotiate, Action::Wait);
+            }
         };
-        if renew_at.is_some_and(|time| time <= now) {
-            return self.negotiate(now);
-        }
-        match self.probe_at {
-            Some(time) if time > now => Action::Wait(renew_at.map_or(time, |renewal| renewal.min(time))),
-            _ => Action::Probe { revision },
-        }
+        let probe = still_ahead(self.probe_at, PROBE_PERIOD, now);
+        probe.map_or(Action::Probe, |probe| Action::Wait(probe.min(ends)))
     }
 
     /// A new token came from the destination. It is probed at once, which proves to the destination that it arrived.
-    pub(super) fn negotiated(&mut self) {
-        *self = Self::default();
+    pub(super) fn negotiated(&mut self, now: Timestamp) {
+        *self = Self { retry_at: Some(now + LAST_RETRY), ..Self::default() };
     }
 
-    /// An attempt to negotiate failed.
-    pub(super) fn negotiation_failed(&mut self, now: Timestamp) {
-        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
+    /// An attempt to negotiate failed, as it does for `failing` routes now.
+    pub(super) fn negotiation_failed(&mut self, now: Timestamp, failing: usize) {
+        let share = RETRY_SHARE.saturating_mul(u32::try_from(failing).unwrap_or(u32::MAX));
+        let longest = LAST_RETRY.max(share).min(LONGEST_RETRY);
+        let wait = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(longest);
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now + wait);
     }
@@ -82,21 +90,29 @@ impl Source {
         self.probe_at = Some(now + PROBE_PERIOD);
         self.lost = state == Some(TokenState::TokenNotFound);
     }
-
-    fn negotiate(&self, now: Timestamp) -> Action {
-        match self.retry_at {
-            Some(time) if time > now => Action::Wait(time),
-            _ => Action::Negotiate,
-        }
-    }
 }
 
-/// Revision of the token in use, and when it is to be replaced.
-fn in_use(status: &DomainRouteTokenStatus, period: Option<Duration>) -> Option<(i64, Option<Timestamp>)> {
-    let token = Some(&status.revision_token).filter(|token| token.is_ready && !token.token.is_empty())?;
+/// `time`, unless it has come. It was set at most `longest` ahead: if it is further away, the clock was set back, and
+/// who waited for it would wait too long.
+fn still_ahead(time: Option<Timestamp>, longest: Duration, now: Timestamp) -> Option<Timestamp> {
+    time.filter(|time| now < *time && *time <= now + longest)
+}
+
+/// When a token is used.
+struct Lifetime {
+    begins: Timestamp,
+    ends: Timestamp,
+}
+
+/// A token that is renewed is used for `period`. If it seems to be made in the future, the clock was set back; it is
+/// renewed, for nobody knows how old it is.
+fn lifetime(token: &DomainRouteToken, period: Option<Duration>) -> Lifetime {
+    let made = token.revision_time.as_ref().map(|time| time.0);
+    let begins = made.filter(|_| period.is_some()).unwrap_or(Timestamp::MIN);
     let expires = token.expiration_time.as_ref().map(|time| time.0);
-    let rolls = period.and_then(|period| Some(token.revision_time.as_ref()?.0 + period));
-    Some((token.revision, [expires, rolls].into_iter().flatten().min()))
+    let rolls = made.zip(period).and_then(|(made, period)| made.checked_add(period).ok());
+    let ends = [expires, rolls].into_iter().flatten().min().unwrap_or(Timestamp::MAX);
+    Lifetime { begins, ends }
 }
 
 /// A negotiated token, as it is stored.
@@ -140,10 +156,10 @@ pub(super) fn next_revision(
     let revisions = status.tokens.iter().chain([&status.revision_token]).map(|token| token.revision);
     let revision = revisions.max().unwrap_or_default().saturating_add(1);
     let expires = match period {
-        Some(period) => now + period.saturating_mul(2),
-        None => now + SignedDuration::from_hours(FOR_EVER_HOURS),
+        Some(period) => now.checked_add(period.saturating_mul(2)),
+        None => now.checked_add(SignedDuration::from_hours(FOR_EVER_HOURS)),
     };
-    (revision, expires)
+    (revision, expires.unwrap_or(Timestamp::MAX))
 }
 
 /// The destination's status with a new token, which is accepted from now on, but not ready before the gateways
@@ -270,52 +286,86 @@ mod tests {
         revisions
     }
 
+    /// A source's status whose one token was made at `second` and ends 200 seconds later.
+    fn source_since(second: i64) -> DomainRouteTokenStatus {
+        with_negotiated(&DomainRouteTokenStatus::default(), new_token(1, second + 200), "a", at(second))
+    }
+
     #[test]
     fn a_source_without_a_token_negotiates_and_retries_for_ever_with_bounded_waits() {
         let mut source = Source::default();
-        let status = DomainRouteTokenStatus::default();
         let mut now = at(0);
         for _ in 0..100 {
-            assert_eq!(source.next(&status, PERIOD, now), Action::Negotiate);
-            source.negotiation_failed(now);
-            let Action::Wait(until) = source.next(&status, PERIOD, now) else { panic!("it must wait") };
+            assert_eq!(source.next(None, PERIOD, now), Action::Negotiate);
+            source.negotiation_failed(now, 1);
+            let Action::Wait(until) = source.next(None, PERIOD, now) else { panic!("it must wait") };
             assert!(until > now && until <= now + LAST_RETRY);
             now = until;
         }
     }
 
     #[test]
+    fn many_sources_that_fail_together_share_the_attempts() {
+        for (failing, seconds) in [(1, 0.8), (80, 0.8), (1000, 10.0), (1_000_000, 60.0)] {
+            let mut source = Source::default();
+            for _ in 0..100 {
+                source.negotiation_failed(at(0), failing);
+            }
+            let until = at(0) + Duration::from_secs_f64(seconds);
+            assert_eq!(source.next(None, PERIOD, at(0)), Action::Wait(until), "{failing}");
+        }
+    }
+
+    #[test]
     fn a_new_token_is_probed_at_once_then_periodically_and_renewed_in_time() {
         let mut source = Source::default();
-        let status = with_negotiated(&DomainRouteTokenStatus::default(), new_token(1, 200), "a", at(0));
-        source.negotiated();
-        assert_eq!(source.next(&status, PERIOD, at(0)), Action::Probe { revision: 1 });
+        let status = source_since(0);
+        source.negotiated(at(0));
+        assert_eq!(source.next(Some(&status), PERIOD, at(0)), Action::Probe);
         source.probed(Some(TokenState::TokenReady), at(0));
-        assert_eq!(source.next(&status, PERIOD, at(1)), Action::Wait(at(15)));
-        assert_eq!(source.next(&status, PERIOD, at(15)), Action::Probe { revision: 1 });
+        assert_eq!(source.next(Some(&status), PERIOD, at(1)), Action::Wait(at(15)));
+        assert_eq!(source.next(Some(&status), PERIOD, at(15)), Action::Probe);
         source.probed(Some(TokenState::TokenReady), at(99));
-        assert_eq!(source.next(&status, PERIOD, at(99)), Action::Wait(at(100)));
-        assert_eq!(source.next(&status, PERIOD, at(100)), Action::Negotiate);
-        assert_eq!(source.next(&status, None, at(150)), Action::Probe { revision: 1 });
+        assert_eq!(source.next(Some(&status), PERIOD, at(99)), Action::Wait(at(100)));
+        assert_eq!(source.next(Some(&status), PERIOD, at(100)), Action::Negotiate);
+        assert_eq!(source.next(Some(&status), None, at(150)), Action::Probe);
+        assert_eq!(source.next(Some(&status), None, at(200)), Action::Negotiate, "it has expired");
     }
 
     #[test]
     fn a_token_that_the_destination_lost_is_negotiated_anew() {
         let mut source = Source::default();
-        let status = with_negotiated(&DomainRouteTokenStatus::default(), new_token(7, 200), "a", at(0));
         source.probed(Some(TokenState::TokenNotFound), at(1));
-        assert_eq!(source.next(&status, PERIOD, at(1)), Action::Negotiate);
-        let status = with_negotiated(&status, new_token(1, 200), "a", at(2));
-        source.negotiated();
-        assert_eq!(source.next(&status, PERIOD, at(2)), Action::Probe { revision: 1 });
+        assert_eq!(source.next(Some(&source_since(0)), PERIOD, at(1)), Action::Negotiate);
+        source.negotiated(at(2));
+        assert_eq!(source.next(Some(&source_since(2)), PERIOD, at(2)), Action::Probe);
+    }
+
+    #[test]
+    fn a_destination_that_knows_none_of_its_tokens_is_not_asked_without_pause() {
+        let mut source = Source::default();
+        source.negotiated(at(0));
+        source.probed(Some(TokenState::TokenNotFound), at(0));
+        assert_eq!(source.next(Some(&source_since(0)), PERIOD, at(0)), Action::Wait(at(0) + LAST_RETRY));
     }
 
     #[test]
     fn an_unreachable_destination_costs_no_token() {
         let mut source = Source::default();
-        let status = with_negotiated(&DomainRouteTokenStatus::default(), new_token(1, 200), "a", at(0));
         source.probed(None, at(1));
-        assert_eq!(source.next(&status, PERIOD, at(2)), Action::Wait(at(16)));
+        assert_eq!(source.next(Some(&source_since(0)), PERIOD, at(2)), Action::Wait(at(16)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_nothing() {
+        let mut source = Source::default();
+        source.negotiation_failed(at(10_000), 1);
+        assert_eq!(source.next(None, PERIOD, at(1000)), Action::Negotiate);
+
+        let made_in_the_future = source_since(10_000);
+        assert_eq!(source.next(Some(&made_in_the_future), PERIOD, at(1000)), Action::Negotiate);
+        source.probed(Some(TokenState::TokenReady), at(10_000));
+        assert_eq!(source.next(Some(&made_in_the_future), None, at(1000)), Action::Probe);
     }
 
     #[test]

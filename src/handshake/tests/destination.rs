@@ -1,0 +1,138 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proto::handshake::{HandshakeKind, HandshakeRequest, TokenState};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::world::{ALICE, BOB, Change, Domain, inbound, request, request_with, route};
+use crate::handshake::destination::{Destination, Refusal};
+use crate::handshake::mint::SHARE_BYTES;
+
+type Break = fn(&mut HandshakeRequest);
+
+fn bob() -> Domain {
+    Domain::new("bob", &[route("alice", "bob")])
+}
+
+async fn refusal(destination: &Destination, request: &HandshakeRequest) -> Refusal {
+    destination.negotiate(request).await.expect_err("it is refused")
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_refused_with_the_reason() {
+    let bob = bob();
+    let destination = bob.destination();
+    let cases: [(&str, Break, &str); 7] = [
+        ("no domain", |request| request.domain_id = "No Domain".into(), "is no domain ID"),
+        ("a long name", |request| request.domain_id = "a".repeat(60_000), "is no domain ID"),
+        ("a stranger", |request| request.domain_id = "carol".into(), "has no route from carol"),
+        ("UID", |request| request.kind = HandshakeKind::Uid, "type UID is not supported"),
+        ("another kind", |request| request.kind = HandshakeKind::Other("SM2\n".into()), r#""SM2\n""#),
+        ("no share", |request| request.token_config = None, "no token_config"),
+        (
+            "another key",
+            |request| request.token_config.as_mut().unwrap().pubhash = BOB.public_key().pubhash(),
+            "holds the key",
+        ),
+    ];
+    let mut texts = Vec::new();
+    for (what, change, words) in cases {
+        let mut request = request();
+        change(&mut request);
+        let text = refusal(&destination, &request).await.to_string();
+        assert!(text.contains(words) && text.len() < 300, "{what}: {text}");
+        texts.push(text);
+    }
+    assert!(texts[6].contains(&ALICE.public_key().fingerprint().to_string()), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_route_without_tokens_is_none() {
+    let mut open = route("alice", "bob");
+    open["spec"]["authenticationType"] = json!("None");
+    open["spec"].as_object_mut().unwrap().remove("tokenConfig");
+    let bob = Domain::new("bob", &[open]);
+    let destination = bob.destination();
+    assert!(matches!(refusal(&destination, &request()).await, Refusal::NoRoute { .. }));
+    let state = destination.token_state(&"alice".parse().unwrap(), Some(1), None).await;
+    assert_eq!(state, TokenState::NoAuthentication);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shares_that_cannot_be_opened_are_refused_alike_after_the_same_time_and_change_nothing() {
+    let bob = bob();
+    let destination = bob.destination();
+    let before = bob.ledger.snapshot();
+    let good = STANDARD.decode(BOB.public_key().seal(&[7; SHARE_BYTES]).unwrap()).unwrap();
+    let mut flipped = good.clone();
+    flipped[128] ^= 1;
+    let shares = [
+        ("another key's", ALICE.public_key().seal(&[7; SHARE_BYTES]).unwrap()),
+        ("too short a secret", BOB.public_key().seal(&[7; SHARE_BYTES - 1]).unwrap()),
+        ("too long a secret", BOB.public_key().seal(&[7; SHARE_BYTES + 1]).unwrap()),
+        ("flipped", STANDARD.encode(flipped)),
+        ("truncated", STANDARD.encode(&good[..100])),
+        ("zero", STANDARD.encode([0; 256])),
+        ("no base64", "!".to_owned()),
+        ("empty", String::new()),
+        ("huge", "A".repeat(60_000)),
+    ];
+    let mut answers = Vec::new();
+    for (what, share) in shares {
+        let begun = Instant::now();
+        let refusal = refusal(&destination, &request_with(share)).await;
+        assert!(matches!(refusal, Refusal::OtherDestinationKey { .. }), "{what}: {refusal}");
+        answers.push((refusal.to_string(), begun.elapsed()));
+    }
+    assert!(answers[0].0.contains(&BOB.public_key().fingerprint().to_string()), "{answers:?}");
+    assert!(answers[0].1 >= Duration::from_millis(50), "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert!(Arc::ptr_eq(&before, &bob.ledger.snapshot()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_no_gateway_accepts_is_not_answered() {
+    let bob = bob();
+    assert!(matches!(refusal(&bob.destination(), &request()).await, Refusal::GatewayLate(_)));
+    let snapshot = bob.ledger.snapshot();
+    let tokens = &inbound(&snapshot).status.token_status;
+    assert!(!tokens.revision_token.is_ready && tokens.tokens.is_empty(), "{tokens:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_few_handshakes_of_one_source_wait_for_each_other() {
+    let bob = bob();
+    let destination = Arc::new(bob.destination());
+    let crowd = (0..10).map(|_| {
+        let destination = Arc::clone(&destination);
+        tokio::spawn(async move { destination.negotiate(&request()).await.unwrap_err() })
+    });
+    let mut busy = 0;
+    for refused in crowd.collect::<Vec<_>>() {
+        match refused.await.unwrap() {
+            Refusal::Busy => busy += 1,
+            Refusal::GatewayLate(_) => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(busy, 6);
+}
+
+#[tokio::test]
+async fn a_route_that_goes_during_a_handshake_refuses_it() {
+    let bob = bob();
+    let destination = Arc::new(bob.destination());
+    let refused = tokio::spawn({
+        let destination = Arc::clone(&destination);
+        async move { destination.negotiate(&request()).await.unwrap_err() }
+    });
+    bob.until(|snapshot| inbound(snapshot).status.token_status.revision_token.revision == 1).await;
+    bob.change(Change::Delete("alice-bob")).await;
+    bob.until(|snapshot| snapshot.inbound.is_empty()).await;
+    tokio::time::pause();
+    let refused = refused.await.unwrap();
+    assert!(matches!(refused, Refusal::GatewayLate(_) | Refusal::NotKept(_)), "{refused}");
+}

@@ -1,0 +1,10 @@
+//! Handshakes between domains that have everything but an Envoy and files.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod destination;
+mod ledger;
+mod negotiation;
+mod server;
+mod world;

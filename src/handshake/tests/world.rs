@@ -1,0 +1,270 @@
+//! Domains in memory.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use certs::DomainKey;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use jiff::Timestamp;
+use model::api::DomainRoute;
+use model::{
+    Document, Event, InboundRoute, Index, Kind, Object, ObjectRef, OutboundRoute, Snapshot, StatusUpdate,
+    read_manifests,
+};
+use proto::handshake::{Ciphertext, HandshakeKind, HandshakeRequest, TokenConfig};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use xds::{Cache, Clients, ResourceType};
+
+use crate::app::Identity;
+use crate::handshake::mint::SHARE_BYTES;
+use crate::handshake::{Destination, Ledger, serve};
+use crate::program::{Gateways, Programmer};
+
+pub(super) static ALICE: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
+pub(super) static BOB: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
+
+fn key(domain: &str) -> &'static DomainKey {
+    if domain == "alice" { &ALICE } else { &BOB }
+}
+
+pub(super) fn identity(domain: &str) -> Identity {
+    Identity {
+        domain: domain.parse().unwrap(),
+        key: key(domain).clone(),
+        instance: format!("{domain}-gateway"),
+    }
+}
+
+/// A route with tokens, as both sides have it.
+pub(super) fn route(source: &str, destination: &str) -> Value {
+    json!({
+        "apiVersion": "kuscia.secretflow/v1alpha1",
+        "kind": "DomainRoute",
+        "metadata": {"name": format!("{source}-{destination}")},
+        "spec": {
+            "source": source,
+            "destination": destination,
+            "endpoint": {
+                "host": format!("{destination}.example.com"),
+                "ports": [{"name": "http", "port": 1080, "protocol": "HTTP"}],
+            },
+            "authenticationType": "Token",
+            "tokenConfig": {
+                "sourcePublicKey": key(source).public_key().to_base64_pem(),
+                "destinationPublicKey": key(destination).public_key().to_base64_pem(),
+                "tokenGenMethod": "RSA-GEN",
+                "rollingUpdatePeriod": 3600,
+            },
+        },
+    })
+}
+
+/// A request of alice to bob with a good share.
+pub(super) fn request() -> HandshakeRequest {
+    request_with(BOB.public_key().seal(&[7; SHARE_BYTES]).unwrap())
+}
+
+pub(super) fn request_with(share: String) -> HandshakeRequest {
+    HandshakeRequest {
+        domain_id: "alice".to_owned(),
+        kind: HandshakeKind::Rsa,
+        token_config: Some(TokenConfig {
+            token: Ciphertext(share),
+            revision: 0,
+            pubhash: ALICE.public_key().pubhash(),
+        }),
+        request_time: 1,
+    }
+}
+
+/// A source of routes that keeps statuses as Kubernetes does: as JSON.
+pub(super) struct Source {
+    domain: String,
+    index: Index,
+    routes: BTreeMap<String, DomainRoute>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) updates: mpsc::Receiver<StatusUpdate>,
+}
+
+impl Source {
+    pub(super) fn new(domain: &str, manifests: &[Value]) -> (Self, Ledger) {
+        let id: model::DomainId = domain.parse().unwrap();
+        let (snapshots, snapshots_out) = watch::channel(Arc::new(Snapshot::empty(id.clone())));
+        let (updates_in, updates) = mpsc::channel(16);
+        let index = Index::new(id, key(domain).clone(), []);
+        let routes = BTreeMap::new();
+        let mut source = Self { domain: domain.to_owned(), index, routes, snapshots, updates };
+        for manifest in manifests {
+            source.put(manifest);
+        }
+        (source, Ledger::new(snapshots_out, updates_in))
+    }
+
+    pub(super) fn put(&mut self, manifest: &Value) {
+        let documents = read_manifests(&manifest.to_string(), &self.domain).unwrap();
+        let [Document::Read { object: Object::DomainRoute(route), .. }] = documents.as_slice() else {
+            panic!("{manifest} is no route");
+        };
+        self.set(DomainRoute::clone(route));
+    }
+
+    pub(super) fn delete(&mut self, name: &str) {
+        self.routes.remove(name);
+        let (kind, namespace) = (Kind::DomainRoute, self.domain.clone());
+        self.index.apply(Event::Delete(ObjectRef { kind, namespace, name: name.to_owned() }));
+        self.publish();
+    }
+
+    pub(super) fn store(&mut self, update: &StatusUpdate) {
+        let Some(mut route) = self.routes.get(&update.object.name).cloned() else { return };
+        let mut status = route.status.take().unwrap_or_default();
+        update.change.apply(&mut status);
+        route.status = Some(serde_json::from_str(&serde_json::to_string(&status).unwrap()).unwrap());
+        self.set(route);
+    }
+
+    /// Stores what is sent, and makes what it is told of all that there is.
+    async fn run(mut self, mut events: mpsc::Receiver<Change>) {
+        loop {
+            tokio::select! {
+                Some(update) = self.updates.recv() => self.store(&update),
+                Some(change) = events.recv() => match change {
+                    Change::Put(manifest) => self.put(&manifest),
+                    Change::Delete(name) => self.delete(name),
+                },
+                else => return,
+            }
+        }
+    }
+
+    fn set(&mut self, route: DomainRoute) {
+        self.routes.insert(route.metadata.name.clone().unwrap(), route.clone());
+        self.index.apply(Event::Apply(Object::DomainRoute(Box::new(route))));
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        if let (Some(snapshot), _) = self.index.commit(Timestamp::UNIX_EPOCH) {
+            self.snapshots.send_replace(snapshot);
+        }
+    }
+}
+
+/// What a test does to a source that runs.
+pub(super) enum Change {
+    Put(Value),
+    Delete(&'static str),
+}
+
+/// A domain whose source runs, and that can be a destination.
+pub(super) struct Domain {
+    pub(super) identity: Identity,
+    pub(super) ledger: Ledger,
+    gateways: Gateways,
+    changes: mpsc::Sender<Change>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl Domain {
+    /// A domain with these routes, to which no gateway is connected.
+    pub(super) fn new(name: &str, manifests: &[Value]) -> Self {
+        let (source, ledger) = Source::new(name, manifests);
+        let (changes, changes_out) = mpsc::channel(16);
+        let (programmed_in, programmed) = watch::channel(ledger.snapshot());
+        let gateways = Gateways { cache: Cache::new(), clients: Clients::new(), programmed };
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let settings = envoy::Settings {
+            instance: format!("{name}-gateway"),
+            version: "test".to_owned(),
+            internal: any,
+            external: any,
+            external_protocol: envoy::ExternalProtocol::NoTls,
+            handshake: any,
+            access_log: envoy::AccessLog::Off,
+        };
+        let cache = gateways.cache.clone();
+        let programmer = Programmer { settings, certificate: None, cache, programmed: programmed_in };
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(programmer.run(ledger.snapshots(), stop.clone()));
+        tasks.spawn(source.run(changes_out));
+        let identity = identity(name);
+        let _stop_on_drop = stop.clone().drop_guard();
+        Self { identity, ledger, gateways, changes, tasks, stop, _stop_on_drop }
+    }
+
+    pub(super) fn destination(&self) -> Destination {
+        Destination::new(self.identity.clone(), self.ledger.clone(), self.gateways.clone())
+    }
+
+    /// Connects a gateway that accepts everything, and serves handshakes.
+    pub(super) async fn serve(&mut self) -> SocketAddr {
+        let xds = xds::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let xds::ListenAddress::Tcp(address) = *xds.address() else { panic!("TCP was asked for") };
+        let served = xds.serve(self.gateways.cache.clone(), self.gateways.clients.clone(), self.stop.clone());
+        self.tasks.spawn(async move { served.await.unwrap() });
+        self.tasks.spawn(accept_everything(address));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        self.tasks.spawn(serve(listener, self.destination(), self.stop.clone()));
+        address
+    }
+
+    pub(super) async fn change(&self, change: Change) {
+        self.changes.send(change).await.unwrap();
+    }
+
+    /// Waits for a snapshot that is as it should be.
+    pub(super) async fn until(&self, is: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+        let mut snapshots = self.ledger.snapshots();
+        let waited =
+            tokio::time::timeout(Duration::from_secs(60), snapshots.wait_for(|snapshot| is(snapshot))).await;
+        Arc::clone(&waited.expect("it comes in time").unwrap())
+    }
+}
+
+pub(super) fn inbound(snapshot: &Snapshot) -> &InboundRoute {
+    &snapshot.inbound["alice"]
+}
+
+pub(super) fn outbound(snapshot: &Snapshot) -> &OutboundRoute {
+    &snapshot.outbound["bob"]
+}
+
+/// A gateway, as far as tokens concern it: subscribes to them and accepts what comes.
+async fn accept_everything(xds: SocketAddr) {
+    let (requests, requests_out) = mpsc::channel(8);
+    let type_url = ResourceType::TypedExtensionConfig.type_url();
+    let subscription = DeltaDiscoveryRequest {
+        node: Some(Node { id: "gateway".to_owned(), ..Node::default() }),
+        type_url: type_url.to_owned(),
+        resource_names_subscribe: vec![envoy::TOKEN_AUTH.to_owned()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    requests.send(subscription).await.unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{xds}")).await.unwrap();
+    let responses = client.delta_aggregated_resources(ReceiverStream::new(requests_out)).await;
+    let mut responses = responses.unwrap().into_inner();
+    while let Ok(Some(response)) = responses.message().await {
+        let ack = DeltaDiscoveryRequest {
+            type_url: type_url.to_owned(),
+            response_nonce: response.nonce,
+            ..DeltaDiscoveryRequest::default()
+        };
+        if requests.send(ack).await.is_err() {
+            return;
+        }
+    }
+}
