@@ -1,5 +1,7 @@
 //! One domain on this machine: a folder with its configuration, its mesh, its Envoy and its services.
 
+mod manifest;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -22,11 +24,13 @@ use super::{echo, free_address};
 use crate::http::{self, Limits, Target};
 use crate::status::Status;
 
+pub use manifest::service_manifest;
+
 /// How long a mesh or an Envoy may take to be ready.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long they may take to end before they are killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A domain whose mesh and Envoy are started and stopped at will. Dropping it kills them.
 pub struct Domain {
@@ -184,31 +188,7 @@ impl Domain {
     /// The manifest of a route with token authentication from this domain to `destination`, which both sides apply.
     #[must_use]
     pub fn route_to(&self, destination: &Self) -> Value {
-        json!({
-            "apiVersion": "kuscia.secretflow/v1alpha1",
-            "kind": "DomainRoute",
-            "metadata": {"name": format!("{}-{}", self.name, destination.name)},
-            "spec": {
-                "source": self.name,
-                "destination": destination.name,
-                "endpoint": {
-                    "host": destination.addresses.external.ip(),
-                    "ports": [{
-                        "name": "http",
-                        "protocol": "HTTP",
-                        "port": destination.addresses.external.port(),
-                        "isTLS": false,
-                    }],
-                },
-                "authenticationType": "Token",
-                "tokenConfig": {
-                    "tokenGenMethod": "RSA-GEN",
-                    "rollingUpdatePeriod": 0,
-                    "sourcePublicKey": self.public_key.to_base64_pem(),
-                    "destinationPublicKey": destination.public_key.to_base64_pem(),
-                },
-            },
-        })
+        manifest::route(self, destination)
     }
 
     /// Starts an echo service (HTTP and gRPC) and adds its manifests: a Service and its Endpoints.
@@ -308,31 +288,6 @@ impl Domain {
         }
         Ok(())
     }
-}
-
-/// The manifests of a service with these addresses, which all have the same port.
-#[must_use]
-pub fn service_manifest(service: &str, addresses: &[SocketAddr]) -> Value {
-    let port = addresses.first().map(SocketAddr::port);
-    let ips: Vec<Value> = addresses.iter().map(|address| json!({"ip": address.ip()})).collect();
-    json!({
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": service, "labels": {"kuscia.secretflow/port-scope": "Cluster"}},
-                "spec": {"ports": [{"name": "http", "port": 80}]},
-            },
-            {
-                "apiVersion": "v1",
-                "kind": "Endpoints",
-                "metadata": {"name": service},
-                "subsets": [{"addresses": ips, "ports": [{"name": "http", "port": port}]}],
-            },
-        ],
-    })
 }
 
 /// Objects are merged field by field, everything else is replaced.
