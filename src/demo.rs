@@ -30,6 +30,9 @@ pub enum DemoError {
     /// A file, a socket or the output.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A signal came before the end.
+    #[error("interrupted; not all steps were shown")]
+    Interrupted,
     /// A step ended otherwise than it should.
     #[error("{0}")]
     Unexpected(String),
@@ -54,11 +57,14 @@ pub async fn run(settings: Settings, out: &mut (dyn Write + Send)) -> Result<(),
     let mut bob = Domain::lay_out(folder.path(), "bob", &json!({}))?;
     let shown = tokio::select! {
         shown = show(settings, &mut alice, &mut bob, out) => shown,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Err(DemoError::Interrupted),
+        _ = terminate.recv() => Err(DemoError::Interrupted),
     };
     let (alice, bob) = tokio::join!(alice.stop(), bob.stop());
-    shown?;
+    match shown {
+        Err(DemoError::Interrupted) if settings.keep => {}
+        shown => shown?,
+    }
     Ok(alice.and(bob)?)
 }
 
