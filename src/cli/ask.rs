@@ -28,7 +28,8 @@ pub(super) fn ask(args: &AdminArgs, path: &str) -> Result<Bytes, CommandError> {
     if response.status() == StatusCode::OK {
         return Ok(response.into_body());
     }
-    let message: String = String::from_utf8_lossy(response.body()).trim().chars().take(500).collect();
+    let message = String::from_utf8_lossy(response.body());
+    let message: String = message.chars().filter(|c| !c.is_control()).take(500).collect();
     Err(problem(format!("{} answers {}", args.admin, response.status()), &message))
 }
 
