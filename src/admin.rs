@@ -49,7 +49,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match metrics::render(&admin.observer) {
+    match metrics::render(admin.observer.status(), admin.observer.is_ready()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -91,3 +91,6 @@ async fn refuse_foreign_hosts(headers: HeaderMap, request: Request, next: Next) 
     }
     (StatusCode::FORBIDDEN, "ask for this interface by its address or as localhost\n").into_response()
 }
+
+#[cfg(test)]
+mod tests;

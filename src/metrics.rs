@@ -9,12 +9,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::source::Severity;
-use crate::status::{Observer, Status};
+use crate::status::{RouteStatus, Status};
 
-/// The metrics in OpenMetrics text.
-pub(crate) fn render(observer: &Observer) -> Result<String, fmt::Error> {
+/// The metrics of a mesh with this `status`, in OpenMetrics text.
+pub(crate) fn render(status: Status, ready: bool) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("networkmesh");
-    registry.register_collector(Box::new(Metrics { status: observer.status(), ready: observer.is_ready() }));
+    registry.register_collector(Box::new(Metrics { status, ready }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
@@ -48,9 +48,8 @@ impl Collector for Metrics {
         gauge("source_problems", "Manifests that cannot be read", vec![(vec![], count(errors))])?;
         gauge("rejected_objects", "Objects not in force", vec![(vec![], count(status.rejected.len()))])?;
         gauge("services", "Services of the domain", vec![(vec![], count(status.services.len()))])?;
-        let labels = |route: &crate::status::RouteStatus| {
-            vec![("route", route.name.clone()), ("direction", route.direction.clone())]
-        };
+        let labels =
+            |route: &RouteStatus| vec![("route", route.name.clone()), ("direction", route.direction.clone())];
         let revisions =
             status.routes.iter().filter_map(|route| Some((labels(route), *route.token_revisions.last()?)));
         gauge("route_token_revision", "Revision of a route's newest token", revisions.collect())?;
@@ -80,5 +79,42 @@ impl Collector for Metrics {
         status.dns.responses.iter().try_for_each(|(rcode, number)| {
             ConstCounter::new(*number).encode(family.encode_family(&[("rcode", rcode.clone())])?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::well;
+
+    #[test]
+    fn every_line_is_a_comment_or_a_sample_whatever_names_hold() {
+        let mut status = well();
+        status.envoys[0].node = "a\"b\\c\nd 1\n# EOF".to_owned();
+        let text = render(status, true).expect("renders");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        assert!(text.contains(r#"node="a\"b\\c\nd 1\n# EOF""#), "{text}");
+        for line in text.lines().filter(|line| !line.starts_with("# ")) {
+            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+            assert!(name.starts_with("networkmesh_"), "{line}");
+            value.parse::<f64>().expect("a number");
+        }
+    }
+
+    #[test]
+    fn what_the_status_says_is_counted() {
+        let text = render(well(), false).expect("renders");
+        for line in [
+            "networkmesh_ready{} 0",
+            "networkmesh_problems{} 0",
+            "networkmesh_services{} 0",
+            r#"networkmesh_route_token_revision{route="alice-bob",direction="outbound"} 3"#,
+            r#"networkmesh_route_token_expiry_seconds{route="alice-bob",direction="outbound"} 1000"#,
+            r#"networkmesh_envoy_resources{node="gateway",type="Cluster",state="acked"} 1"#,
+            "networkmesh_certificate_expiry_seconds{} 2000",
+            r#"networkmesh_dns_responses_total{rcode="NXDOMAIN"} 4"#,
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}:\n{text}");
+        }
     }
 }

@@ -66,3 +66,112 @@ async fn serve_connection(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    struct Server {
+        address: SocketAddr,
+        /// Requests that have come.
+        asked: Arc<Semaphore>,
+        /// Requests that may be answered.
+        answers: Arc<Semaphore>,
+        shutdown: CancellationToken,
+        task: JoinHandle<()>,
+    }
+
+    impl Server {
+        async fn start() -> Self {
+            let (asked, answers) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+            let answer = {
+                let (asked, answers) = (Arc::clone(&asked), Arc::clone(&answers));
+                async move || {
+                    asked.add_permits(1);
+                    answers.acquire().await.expect("is open").forget();
+                    "answer"
+                }
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("is bound");
+            let shutdown = CancellationToken::new();
+            let router = Router::new().route("/", get(answer));
+            let task = tokio::spawn(serve_http(listener, router, shutdown.clone()));
+            Self { address, asked, answers, shutdown, task }
+        }
+
+        async fn connect(&self, sends: &str) -> TcpStream {
+            let mut stream = TcpStream::connect(self.address).await.expect("listens");
+            stream.write_all(sends.as_bytes()).await.expect("reads");
+            stream
+        }
+    }
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut all = String::new();
+        // A connection that is reset has ended too.
+        let _ = stream.read_to_string(&mut all).await;
+        all
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_after_its_answer() {
+        let server = Server::start().await;
+        server.answers.add_permits(1);
+        let answer = rest(server.connect(REQUEST).await).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("answer"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn connections_that_ask_nothing_are_closed() {
+        let server = Server::start().await;
+        for head in ["", "GET / HT", "GET / HTTP/1.1\r\nx: ", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let stream = server.connect(head).await;
+            tokio::time::pause();
+            let answer = rest(stream).await;
+            assert!(!answer.contains("200"), "{head:?}: {answer}");
+            tokio::time::resume();
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_wait() {
+        let server = Server::start().await;
+        let mut connections = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            connections.push(server.connect(REQUEST).await);
+        }
+        server.asked.acquire_many(512).await.expect("is open").forget();
+        let last = server.connect(REQUEST).await;
+        tokio::task::yield_now().await;
+        assert_eq!(server.asked.available_permits(), 0);
+        server.answers.add_permits(MAX_CONNECTIONS + 1);
+        assert!(rest(last).await.ends_with("answer"));
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_is_answered_before_the_end_and_nothing_else() {
+        let server = Server::start().await;
+        let begun = server.connect(REQUEST).await;
+        let silent = server.connect("").await;
+        server.asked.acquire().await.expect("is open").forget();
+        server.shutdown.cancel();
+        assert_eq!(rest(silent).await, "");
+        assert!(TcpStream::connect(server.address).await.is_err());
+        assert!(!server.task.is_finished());
+        server.answers.add_permits(1);
+        assert!(rest(begun).await.ends_with("answer"));
+        server.task.await.expect("does not panic");
+    }
+}

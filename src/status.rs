@@ -156,3 +156,69 @@ pub struct CertificateStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::source::SourceKind;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    /// A status in which all is well, until second 1000.
+    pub(crate) fn well() -> Status {
+        let counts = ResourceCounts { sent: 1, acked: 1, nacked: 0 };
+        Status {
+            domain: "alice".to_owned(),
+            instance: "alice-gateway".to_owned(),
+            version: "1".to_owned(),
+            key_fingerprint: "SHA256:x".to_owned(),
+            problems: Vec::new(),
+            source: SourceReport::new(SourceKind::Directory),
+            routes: vec![RouteStatus {
+                name: "alice-bob".to_owned(),
+                direction: "outbound".to_owned(),
+                peer: "bob".to_owned(),
+                authentication: "Token".to_owned(),
+                endpoint: None,
+                token_revisions: vec![2, 3],
+                token_expires: Some(at(1000)),
+                conditions: vec![condition("Authenticated", ConditionStatus::True)],
+            }],
+            services: Vec::new(),
+            rejected: Vec::new(),
+            envoys: vec![EnvoyStatus {
+                node: "gateway".to_owned(),
+                user_agent: "envoy 1.40.0".to_owned(),
+                protocol: "Delta".to_owned(),
+                connected_since: at(0),
+                resources: BTreeMap::from([("Cluster".to_owned(), counts)]),
+                rejected: Vec::new(),
+            }],
+            dns: DnsStatus {
+                address: "127.0.0.1:53".to_owned(),
+                responses: BTreeMap::from([("NXDOMAIN".to_owned(), 4)]),
+            },
+            certificate: Some(CertificateStatus { not_after: at(2000), error: None }),
+        }
+    }
+
+    pub(crate) fn condition(type_: &str, status: ConditionStatus) -> Condition {
+        Condition {
+            type_: type_.to_owned(),
+            status,
+            reason: "Reason".to_owned(),
+            message: "message".to_owned(),
+            last_transition_time: None,
+        }
+    }
+
+    #[test]
+    fn a_condition_holds_only_if_it_is_known_to() {
+        let mut route = well().routes.remove(0);
+        assert!(route.holds("Authenticated") && !route.holds("Reachable"));
+        route.conditions = vec![condition("Authenticated", ConditionStatus::Unknown)];
+        assert!(!route.holds("Authenticated"));
+    }
+}

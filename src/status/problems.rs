@@ -53,3 +53,101 @@ fn of_route(route: &RouteStatus) -> Vec<String> {
         tokenless.then(|| format!("route {}: no token is negotiated with {} yet", route.name, route.peer));
     failed.chain(tokenless).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceProblem;
+    use crate::status::tests::{condition, well};
+    use crate::status::{RejectedObject, RejectedResource};
+
+    /// The problems of a status that is well but for `change`.
+    fn after(change: impl FnOnce(&mut Status)) -> Vec<String> {
+        let mut status = well();
+        change(&mut status);
+        problems(&status, true, Timestamp::from_second(500).expect("a time"))
+    }
+
+    #[test]
+    fn where_all_is_well_there_is_no_problem() {
+        assert_eq!(after(|_| {}), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn each_problem_names_its_thing() {
+        let source =
+            |severity| SourceProblem { file: "a.yaml".into(), severity, message: "is broken".to_owned() };
+        assert_eq!(
+            after(|status| status.source.problems.push(source(Severity::Error))),
+            ["a.yaml: is broken"]
+        );
+        assert_eq!(after(|status| status.source.problems.push(source(Severity::Warning))), [] as [&str; 0]);
+
+        let rejected = RejectedObject {
+            object: "DomainRoute alice/alice-bob".to_owned(),
+            errors: vec!["spec.a: is wrong".to_owned(), "spec.b: is wrong".to_owned()],
+        };
+        assert_eq!(
+            after(|status| status.rejected.push(rejected)),
+            [
+                "DomainRoute alice/alice-bob: spec.a: is wrong",
+                "DomainRoute alice/alice-bob: spec.b: is wrong"
+            ]
+        );
+
+        let nack = RejectedResource { resource: "Cluster a".to_owned(), message: "bad".to_owned() };
+        assert_eq!(
+            after(|status| status.envoys[0].rejected.push(nack)),
+            ["Envoy gateway rejects Cluster a: bad"]
+        );
+        let [alone] = after(|status| status.envoys.clear()).try_into().expect("one problem");
+        assert!(alone.contains("networkmesh bootstrap"), "{alone}");
+    }
+
+    #[test]
+    fn a_route_is_a_problem_while_its_destination_does_not_confirm_the_token() {
+        let failed = |status: &mut Status| {
+            status.routes[0].conditions = vec![
+                condition("Reachable", ConditionStatus::False),
+                condition("Authenticated", ConditionStatus::False),
+            ];
+        };
+        assert_eq!(after(failed), ["route alice-bob: Reason: message"]);
+        let without_tokens = |status: &mut Status| {
+            failed(status);
+            status.routes[0].authentication = "None".to_owned();
+            status.routes[0].token_revisions.clear();
+        };
+        assert_eq!(after(without_tokens), [] as [&str; 0], "it has no token to confirm");
+    }
+
+    #[test]
+    fn only_a_way_out_lacks_a_token() {
+        let tokenless = |direction: &'static str| {
+            after(|status| {
+                status.routes[0].direction = direction.to_owned();
+                status.routes[0].token_revisions.clear();
+            })
+        };
+        assert_eq!(tokenless("outbound"), ["route alice-bob: no token is negotiated with bob yet"]);
+        assert_eq!(tokenless("inbound"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn certificates_that_end_or_are_not_renewed_are_problems() {
+        let renewal = |status: &mut Status| {
+            if let Some(certificate) = &mut status.certificate {
+                certificate.error = Some("no randomness".to_owned());
+            }
+        };
+        assert_eq!(after(renewal), ["certificate not renewed: no randomness"]);
+        let later = Timestamp::from_second(2001).expect("a time");
+        assert_eq!(problems(&well(), true, later), ["the certificate of the external listener has expired"]);
+    }
+
+    #[test]
+    fn a_mesh_that_has_loaded_nothing_says_so() {
+        let now = Timestamp::from_second(0).expect("a time");
+        assert_eq!(problems(&well(), false, now), ["no configuration is loaded yet"]);
+    }
+}
