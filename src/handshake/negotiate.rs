@@ -229,3 +229,83 @@ async fn wait(time: Timestamp, snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
         Ok(()) = snapshots.changed() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::handshake::tests::world::{ALICE, Source as Routes, identity, outbound, route};
+
+    fn world() -> (Routes, Negotiation) {
+        let (routes, ledger) = Routes::new("alice", &[route("alice", "bob")]);
+        let gateway = SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = HandshakeClient { domain: identity("alice").domain, key: ALICE.clone(), gateway };
+        (routes, Negotiation { client, ledger, instance: String::new(), failing: Arc::default() })
+    }
+
+    /// Tells that the peer failed with `message`, stores it, and answers how often it was written.
+    async fn complain(
+        negotiation: &Negotiation,
+        routes: &mut Routes,
+        memory: &mut Memory,
+        message: &str,
+    ) -> usize {
+        let error = CallError::NoAnswer { destination: identity("bob").domain, cause: message.to_owned() };
+        tell(negotiation, routes, memory, &Contact::failed(&error.into())).await
+    }
+
+    async fn tell(
+        negotiation: &Negotiation,
+        routes: &mut Routes,
+        memory: &mut Memory,
+        contact: &Contact,
+    ) -> usize {
+        let snapshot = negotiation.ledger.snapshot();
+        negotiation.note(outbound(&snapshot), contact, memory).await;
+        let mut written = 0;
+        while let Ok(update) = routes.updates.try_recv() {
+            routes.store(&update);
+            written += 1;
+        }
+        written
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_fails_differently_each_time_is_written_of_now_and_then() {
+        let (mut routes, negotiation) = world();
+        let mut memory = Memory::default();
+
+        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 1").await, 3);
+        for port in 2..100 {
+            let message = format!("port {port}");
+            assert_eq!(complain(&negotiation, &mut routes, &mut memory, &message).await, 0, "{message}");
+        }
+        advance(COMPLAINT_PERIOD).await;
+        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 1").await, 0, "it is known");
+        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 2").await, 2);
+        assert_eq!(tell(&negotiation, &mut routes, &mut memory, &Contact::negotiated()).await, 3);
+        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 3").await, 3, "it was well before");
+    }
+
+    #[tokio::test]
+    async fn routes_that_fail_are_counted_while_they_do() {
+        let (mut routes, negotiation) = world();
+        let snapshot = negotiation.ledger.snapshot();
+        let error = || CallError::Internal("a test".to_owned()).into();
+        let mut memories = [Memory::default(), Memory::default()];
+        for memory in &mut memories {
+            negotiation.note_negotiation(outbound(&snapshot), Err(error()), memory).await;
+            negotiation.note_negotiation(outbound(&snapshot), Err(error()), memory).await;
+        }
+        assert_eq!(Arc::strong_count(&negotiation.failing), 3);
+        let [mut first, second] = memories;
+        negotiation.note_negotiation(outbound(&snapshot), Ok(1), &mut first).await;
+        drop(second);
+        assert_eq!(Arc::strong_count(&negotiation.failing), 1);
+        while let Ok(update) = routes.updates.try_recv() {
+            routes.store(&update);
+        }
+        assert!(outbound(&negotiation.ledger.snapshot()).status.is_destination_authorized);
+    }
+}

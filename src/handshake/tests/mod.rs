@@ -7,4 +7,4 @@ mod destination;
 mod ledger;
 mod negotiation;
 mod server;
-mod world;
+pub(super) mod world;

@@ -29,14 +29,14 @@ use crate::handshake::mint::SHARE_BYTES;
 use crate::handshake::{Destination, Ledger, serve};
 use crate::program::{Gateways, Programmer};
 
-pub(super) static ALICE: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
-pub(super) static BOB: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
+pub(in crate::handshake) static ALICE: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
+pub(in crate::handshake) static BOB: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
 
 fn key(domain: &str) -> &'static DomainKey {
     if domain == "alice" { &ALICE } else { &BOB }
 }
 
-pub(super) fn identity(domain: &str) -> Identity {
+pub(in crate::handshake) fn identity(domain: &str) -> Identity {
     Identity {
         domain: domain.parse().unwrap(),
         key: key(domain).clone(),
@@ -45,7 +45,7 @@ pub(super) fn identity(domain: &str) -> Identity {
 }
 
 /// A route with tokens, as both sides have it.
-pub(super) fn route(source: &str, destination: &str) -> Value {
+pub(in crate::handshake) fn route(source: &str, destination: &str) -> Value {
     json!({
         "apiVersion": "kuscia.secretflow/v1alpha1",
         "kind": "DomainRoute",
@@ -69,11 +69,11 @@ pub(super) fn route(source: &str, destination: &str) -> Value {
 }
 
 /// A request of alice to bob with a good share.
-pub(super) fn request() -> HandshakeRequest {
+pub(in crate::handshake) fn request() -> HandshakeRequest {
     request_with(BOB.public_key().seal(&[7; SHARE_BYTES]).unwrap())
 }
 
-pub(super) fn request_with(share: String) -> HandshakeRequest {
+pub(in crate::handshake) fn request_with(share: String) -> HandshakeRequest {
     HandshakeRequest {
         domain_id: "alice".to_owned(),
         kind: HandshakeKind::Rsa,
@@ -87,16 +87,16 @@ pub(super) fn request_with(share: String) -> HandshakeRequest {
 }
 
 /// A source of routes that keeps statuses as Kubernetes does: as JSON.
-pub(super) struct Source {
+pub(in crate::handshake) struct Source {
     domain: String,
     index: Index,
     routes: BTreeMap<String, DomainRoute>,
     snapshots: watch::Sender<Arc<Snapshot>>,
-    pub(super) updates: mpsc::Receiver<StatusUpdate>,
+    pub(in crate::handshake) updates: mpsc::Receiver<StatusUpdate>,
 }
 
 impl Source {
-    pub(super) fn new(domain: &str, manifests: &[Value]) -> (Self, Ledger) {
+    pub(in crate::handshake) fn new(domain: &str, manifests: &[Value]) -> (Self, Ledger) {
         let id: model::DomainId = domain.parse().unwrap();
         let (snapshots, snapshots_out) = watch::channel(Arc::new(Snapshot::empty(id.clone())));
         let (updates_in, updates) = mpsc::channel(16);
@@ -109,7 +109,7 @@ impl Source {
         (source, Ledger::new(snapshots_out, updates_in))
     }
 
-    pub(super) fn put(&mut self, manifest: &Value) {
+    pub(in crate::handshake) fn put(&mut self, manifest: &Value) {
         let documents = read_manifests(&manifest.to_string(), &self.domain).unwrap();
         let [Document::Read { object: Object::DomainRoute(route), .. }] = documents.as_slice() else {
             panic!("{manifest} is no route");
@@ -117,14 +117,14 @@ impl Source {
         self.set(DomainRoute::clone(route));
     }
 
-    pub(super) fn delete(&mut self, name: &str) {
+    pub(in crate::handshake) fn delete(&mut self, name: &str) {
         self.routes.remove(name);
         let (kind, namespace) = (Kind::DomainRoute, self.domain.clone());
         self.index.apply(Event::Delete(ObjectRef { kind, namespace, name: name.to_owned() }));
         self.publish();
     }
 
-    pub(super) fn store(&mut self, update: &StatusUpdate) {
+    pub(in crate::handshake) fn store(&mut self, update: &StatusUpdate) {
         let Some(mut route) = self.routes.get(&update.object.name).cloned() else { return };
         let mut status = route.status.take().unwrap_or_default();
         update.change.apply(&mut status);
@@ -160,13 +160,13 @@ impl Source {
 }
 
 /// What a test does to a source that runs.
-pub(super) enum Change {
+pub(in crate::handshake) enum Change {
     Put(Value),
     Delete(&'static str),
 }
 
 /// A domain whose source runs, and that can be a destination.
-pub(super) struct Domain {
+pub(in crate::handshake) struct Domain {
     pub(super) identity: Identity,
     pub(super) ledger: Ledger,
     gateways: Gateways,
@@ -178,7 +178,7 @@ pub(super) struct Domain {
 
 impl Domain {
     /// A domain with these routes, to which no gateway is connected.
-    pub(super) fn new(name: &str, manifests: &[Value]) -> Self {
+    pub(in crate::handshake) fn new(name: &str, manifests: &[Value]) -> Self {
         let (source, ledger) = Source::new(name, manifests);
         let (changes, changes_out) = mpsc::channel(16);
         let (programmed_in, programmed) = watch::channel(ledger.snapshot());
@@ -204,12 +204,12 @@ impl Domain {
         Self { identity, ledger, gateways, changes, tasks, stop, _stop_on_drop }
     }
 
-    pub(super) fn destination(&self) -> Destination {
+    pub(in crate::handshake) fn destination(&self) -> Destination {
         Destination::new(self.identity.clone(), self.ledger.clone(), self.gateways.clone())
     }
 
     /// Connects a gateway that accepts everything, and serves handshakes.
-    pub(super) async fn serve(&mut self) -> SocketAddr {
+    pub(in crate::handshake) async fn serve(&mut self) -> SocketAddr {
         let xds = xds::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let xds::ListenAddress::Tcp(address) = *xds.address() else { panic!("TCP was asked for") };
         let served = xds.serve(self.gateways.cache.clone(), self.gateways.clients.clone(), self.stop.clone());
@@ -222,12 +222,12 @@ impl Domain {
         address
     }
 
-    pub(super) async fn change(&self, change: Change) {
+    pub(in crate::handshake) async fn change(&self, change: Change) {
         self.changes.send(change).await.unwrap();
     }
 
     /// Waits for a snapshot that is as it should be.
-    pub(super) async fn until(&self, is: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+    pub(in crate::handshake) async fn until(&self, is: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
         let mut snapshots = self.ledger.snapshots();
         let waited =
             tokio::time::timeout(Duration::from_secs(60), snapshots.wait_for(|snapshot| is(snapshot))).await;
@@ -235,11 +235,11 @@ impl Domain {
     }
 }
 
-pub(super) fn inbound(snapshot: &Snapshot) -> &InboundRoute {
+pub(in crate::handshake) fn inbound(snapshot: &Snapshot) -> &InboundRoute {
     &snapshot.inbound["alice"]
 }
 
-pub(super) fn outbound(snapshot: &Snapshot) -> &OutboundRoute {
+pub(in crate::handshake) fn outbound(snapshot: &Snapshot) -> &OutboundRoute {
     &snapshot.outbound["bob"]
 }
 
