@@ -173,9 +173,9 @@ impl App {
         parts.spawn(named("the xDS server", async { log_error(serve_xds.await) }));
 
         // Nothing is answered from an index that has not read everything once.
-        let loaded = async { snapshots.changed().await.is_ok() };
         let mut ended = tokio::select! {
-            _ = loaded => None,
+            biased;
+            Ok(()) = snapshots.changed() => None,
             () = shutdown.cancelled() => None,
             Some(ended) = parts.join_next() => Some(ended),
         };
@@ -200,10 +200,15 @@ impl App {
             let negotiate = negotiate_all(identity, gateway, ledger, shutdown.clone());
             negotiation.spawn(named("the negotiation", negotiate));
             ended = tokio::select! {
+                // Parts that end on shutdown have not failed.
+                biased;
                 () = shutdown.cancelled() => None,
                 Some(ended) = parts.join_next() => Some(ended),
                 Some(ended) = negotiation.join_next() => Some(ended),
             };
+        } else {
+            // Its renewal ends once nobody has it.
+            drop(certificate);
         }
         info!("shutting down; Envoy keeps its configuration");
         shutdown.cancel();
@@ -286,3 +291,6 @@ async fn keep_records(
         tables.send_replace(Arc::new(table));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,7 +114,7 @@ impl Destination {
     /// Makes a token with the source that asks, and answers its half once this domain's gateways accept the whole.
     ///
     /// # Errors
-    /// See [`Refusal`]. A refused request has changed no token that a gateway accepts.
+    /// See [`Refusal`]. Unless the gateways or the ledger are late, a refused request has changed nothing.
     pub(super) async fn negotiate(
         &self,
         request: &HandshakeRequest,
