@@ -23,7 +23,6 @@ use tokio::task::{JoinError, JoinSet, block_in_place};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use xds::{Cache, Clients};
 
 use self::bind::{bind_error, create_socket_folder};
 use self::settings::{dns_settings, external_certificate, gateway_settings, record_table};
@@ -157,8 +156,7 @@ impl App {
         parts.spawn(named("the source", source.run(events_in, updates, report_in, stop.clone())));
         parts.spawn(named("the index", keep_index(index, events, snapshots_in, updates_in.clone())));
 
-        let (programmed_in, programmed) = watch::channel(Arc::clone(&snapshots.borrow()));
-        let gateways = Gateways { cache: Cache::new(), clients: Clients::new(), programmed };
+        let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
         let dns_metrics = Arc::new(dns::Metrics::default());
         let observer = Observer {
             identity: identity.clone(),
@@ -193,11 +191,11 @@ impl App {
             parts.spawn(named("the DNS records", keep_records));
 
             let ledger = Ledger::new(snapshots, updates_in);
-            let destination = Destination::new(identity.clone(), ledger.clone(), gateways);
+            let destination = Destination::new(identity.clone(), ledger.clone(), gateways.clone());
             let serve = handshake::serve(handshake, destination, shutdown.clone());
             negotiation.spawn(named("the handshake server", serve));
-            let gateway = reachable(config.listen.internal);
-            let negotiate = negotiate_all(identity, gateway, ledger, shutdown.clone());
+            let address = reachable(config.listen.internal);
+            let negotiate = negotiate_all(identity, gateways, address, ledger, shutdown.clone());
             negotiation.spawn(named("the negotiation", negotiate));
             ended = tokio::select! {
                 // Parts that end on shutdown have not failed.

@@ -92,23 +92,38 @@ pub(crate) struct Gateways {
 }
 
 impl Gateways {
+    /// Gateways that are told nothing yet, and where to say which snapshot they are told of.
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> (Self, watch::Sender<Arc<Snapshot>>) {
+        let (programmed_in, programmed) = watch::channel(snapshot);
+        (Self { cache: Cache::new(), clients: Clients::new(), programmed }, programmed_in)
+    }
+
     /// Returns once every connected gateway, and at least one, accepts the token of `revision` from `source`.
     pub(crate) async fn accept_token(&self, source: &DomainId, revision: i64) {
+        let has_token = |snapshot: &Snapshot| accepts(snapshot, source, revision);
+        self.hold(ResourceType::TypedExtensionConfig, envoy::TOKEN_AUTH, has_token).await;
+    }
+
+    /// Returns once every connected gateway, and at least one, has a route to `destination`.
+    pub(crate) async fn lead_to(&self, destination: &DomainId) {
+        let has_route = |snapshot: &Snapshot| snapshot.outbound.contains_key(destination);
+        self.hold(ResourceType::RouteConfiguration, envoy::INTERNAL_ROUTES, has_route).await;
+    }
+
+    /// Returns once the gateways hold a resource as it was made from a snapshot that `shows` what is waited for.
+    async fn hold(&self, ty: ResourceType, name: &str, shows: impl Fn(&Snapshot) -> bool) {
         let mut programmed = self.programmed.clone();
-        if programmed.wait_for(|snapshot| accepts(snapshot, source, revision)).await.is_err() {
+        if programmed.wait_for(|snapshot| shows(snapshot)).await.is_err() {
             // The mesh is shutting down, and the caller's time limit ends this.
             return std::future::pending().await;
         }
         let mut states = self.cache.watch();
         loop {
-            let version = states
-                .borrow_and_update()
-                .resource(ResourceType::TypedExtensionConfig, envoy::TOKEN_AUTH)
-                .map(|resource| resource.version());
+            let version = states.borrow_and_update().resource(ty, name).map(|resource| resource.version());
             let Some(version) = version else { return std::future::pending().await };
             tokio::select! {
-                () = self.clients.acknowledged(ResourceType::TypedExtensionConfig, envoy::TOKEN_AUTH, version) => return,
-                // A newer version, which has the token too, took its place.
+                () = self.clients.acknowledged(ty, name, version) => return,
+                // A newer version, which shows it too, took its place.
                 Ok(()) = states.changed() => {}
             }
         }

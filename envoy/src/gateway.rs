@@ -18,6 +18,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::
 use model::DomainId;
 use serde_json::{Map, Value};
 
+use crate::INTERNAL_ROUTES;
 use crate::headers::{self, add_if_absent, overwrite, overwrite_if_present};
 use crate::message::{any, json_format, string_matcher, uint};
 use crate::settings::Settings;
@@ -41,7 +42,7 @@ impl Side {
 
     pub(crate) fn route_config(self) -> &'static str {
         match self {
-            Self::Internal => "internal-route",
+            Self::Internal => INTERNAL_ROUTES,
             Self::External => "external-route",
         }
     }

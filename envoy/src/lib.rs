@@ -47,6 +47,9 @@ use crate::gateway::{Gateway, Side};
 /// Name of the extension configuration that holds every accepted token, and of the HTTP filter that it configures.
 pub const TOKEN_AUTH: &str = "token-auth";
 
+/// Name of the route configuration of this domain's applications, which leads to other domains too.
+pub const INTERNAL_ROUTES: &str = "internal-route";
+
 /// The Envoy resources of a gateway, those that others refer to first.
 ///
 /// `keys` are used where the external listener speaks TLS; without them it waits for its certificate and accepts

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use xds::{Cache, Clients, ListenAddress, Listener};
+use xds::{ListenAddress, Listener};
 
 use crate::app::Identity;
 use crate::http::{Limits, Target, send};
@@ -34,9 +34,8 @@ impl Interface {
         };
         let domain: model::DomainId = "alice".parse().expect("a domain ID");
         // Without their senders, the receivers keep what they have.
-        let (_, programmed) = watch::channel(Arc::new(Snapshot::empty(domain.clone())));
+        let (gateways, _) = Gateways::new(Arc::new(Snapshot::empty(domain.clone())));
         let (_, source) = watch::channel(SourceReport::new(SourceKind::Directory));
-        let gateways = Gateways { cache: Cache::new(), clients: Clients::new(), programmed };
         let key = DomainKey::generate().expect("a key");
         let observer = Observer {
             identity: Identity { domain, key, instance: "gateway".to_owned() },

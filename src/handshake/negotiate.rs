@@ -19,6 +19,7 @@ use super::contact::{Contact, NegotiationError};
 use super::ledger::Ledger;
 use super::state::{self, Action, Source};
 use crate::app::Identity;
+use crate::program::Gateways;
 
 /// The longest time that is waited for a clock time; a clock that is set meanwhile is noticed after it.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);
@@ -27,16 +28,21 @@ const CLOCK_CHECK: Duration = Duration::from_secs(5);
 /// line in the log, a write to the source and a snapshot.
 const COMPLAINT_PERIOD: Duration = Duration::from_secs(5);
 
-/// Negotiates for every route until `shutdown`, through this domain's `gateway`.
+/// How long the gateways may take to learn of a new route before they are tried all the same.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Negotiates for every route until `shutdown`, through the gateway of this domain at `address`.
 pub(crate) async fn negotiate_all(
     identity: Identity,
-    gateway: SocketAddr,
+    gateways: Gateways,
+    address: SocketAddr,
     ledger: Ledger,
     shutdown: CancellationToken,
 ) {
-    let client = HandshakeClient { domain: identity.domain, key: identity.key, gateway };
+    let client = HandshakeClient { domain: identity.domain, key: identity.key, gateway: address };
     let instance = identity.instance;
-    let negotiation = Arc::new(Negotiation { client, ledger, instance, failing: Arc::default() });
+    let failing = Arc::default();
+    let negotiation = Arc::new(Negotiation { client, gateways, ledger, instance, failing });
     let mut snapshots = negotiation.ledger.snapshots();
     let mut tasks = JoinSet::new();
     let mut running: BTreeMap<(Direction, DomainId), AbortHandle> = BTreeMap::new();
@@ -89,6 +95,7 @@ fn with_tokens(snapshot: &Snapshot) -> BTreeSet<(Direction, DomainId)> {
 
 struct Negotiation {
     client: HandshakeClient,
+    gateways: Gateways,
     ledger: Ledger,
     instance: String,
     /// Every route that fails holds a copy: so the count of references tells how many do.
@@ -107,6 +114,8 @@ struct Memory {
 
 impl Negotiation {
     async fn keep_fresh(&self, destination: DomainId) {
+        // Until then this domain's own gateway answers that there is no such service.
+        let _ = timeout(GATEWAY_TIMEOUT, self.gateways.lead_to(&destination)).await;
         let mut memory = Memory::default();
         let mut snapshots = self.ledger.snapshots();
         loop {
@@ -241,7 +250,8 @@ mod tests {
         let (routes, ledger) = Routes::new("alice", &[route("alice", "bob")]);
         let gateway = SocketAddr::from(([127, 0, 0, 1], 1));
         let client = HandshakeClient { domain: identity("alice").domain, key: ALICE.clone(), gateway };
-        (routes, Negotiation { client, ledger, instance: String::new(), failing: Arc::default() })
+        let gateways = Gateways::new(ledger.snapshot()).0;
+        (routes, Negotiation { client, gateways, ledger, instance: String::new(), failing: Arc::default() })
     }
 
     /// Tells that the peer failed with `message`, stores it, and answers how often it was written.

@@ -14,8 +14,8 @@ fn alice() -> Domain {
 }
 
 fn negotiate(domain: &Domain, gateway: SocketAddr, shutdown: &CancellationToken) -> JoinHandle<()> {
-    let (identity, ledger) = (domain.identity.clone(), domain.ledger.clone());
-    tokio::spawn(negotiate_all(identity, gateway, ledger, shutdown.clone()))
+    let (identity, gateways) = (domain.identity.clone(), domain.gateways.clone());
+    tokio::spawn(negotiate_all(identity, gateways, gateway, domain.ledger.clone(), shutdown.clone()))
 }
 
 fn sending(snapshot: &Snapshot) -> Option<Token> {

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use xds::{Cache, Clients, ResourceType};
+use xds::ResourceType;
 
 use crate::app::Identity;
 use crate::handshake::mint::SHARE_BYTES;
@@ -169,7 +169,7 @@ pub(in crate::handshake) enum Change {
 pub(in crate::handshake) struct Domain {
     pub(super) identity: Identity,
     pub(super) ledger: Ledger,
-    gateways: Gateways,
+    pub(super) gateways: Gateways,
     changes: mpsc::Sender<Change>,
     tasks: JoinSet<()>,
     stop: CancellationToken,
@@ -181,8 +181,7 @@ impl Domain {
     pub(in crate::handshake) fn new(name: &str, manifests: &[Value]) -> Self {
         let (source, ledger) = Source::new(name, manifests);
         let (changes, changes_out) = mpsc::channel(16);
-        let (programmed_in, programmed) = watch::channel(ledger.snapshot());
-        let gateways = Gateways { cache: Cache::new(), clients: Clients::new(), programmed };
+        let (gateways, programmed_in) = Gateways::new(ledger.snapshot());
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let settings = envoy::Settings {
             instance: format!("{name}-gateway"),
