@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
 use model::{Document, Object, ObjectRef, read_manifests};
 
 use super::walk::{FolderId, Walk};
@@ -35,8 +36,13 @@ pub(super) struct Files {
 struct ManifestFile {
     /// `None`: read it again even if it looks the same.
     stamp: Option<Stamp>,
+    /// Of the text that `content` was made from. Parsing costs ten times as much as reading; `None`: it was not read.
+    digest: Option<TextDigest>,
     content: Content,
 }
+
+/// SHA-256 of a file's text.
+type TextDigest = [u8; digest::SHA256_OUTPUT_LEN];
 
 /// What differs once a file was changed or replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,17 +122,21 @@ impl Files {
         old: Option<ManifestFile>,
     ) -> Option<ManifestFile> {
         let stamp = Stamp::of(metadata);
-        let old = match old {
+        let (old_digest, old) = match old {
             Some(old) if old.stamp.as_ref() == Some(&stamp) => return Some(old),
-            Some(old) => old.content.objects,
-            None => Vec::new(),
+            Some(old) => (old.digest, old.content),
+            None => (None, Content::default()),
         };
-        let content = match read_text(path) {
-            Ok(text) => Content::parse(&text, path, &self.namespace, old),
+        let (digest, content) = match read_text(path) {
+            Ok(text) => {
+                let digest = Some(digest_of(&text));
+                let same = digest == old_digest;
+                (digest, if same { old } else { Content::parse(&text, path, &self.namespace, old.objects) })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => Content::broken(format!("cannot be read: {error}"), old),
+            Err(error) => (None, Content::broken(format!("cannot be read: {error}"), old.objects)),
         };
-        Some(ManifestFile { stamp: stamp.is_telling().then_some(stamp), content })
+        Some(ManifestFile { stamp: stamp.is_telling().then_some(stamp), digest, content })
     }
 }
 
@@ -146,6 +156,12 @@ impl Stamp {
         let changed = UNIX_EPOCH + Duration::from_secs(self.changed.0.try_into().unwrap_or(0));
         SystemTime::now().duration_since(changed).is_ok_and(|age| age > COARSEST_CLOCK)
     }
+}
+
+fn digest_of(text: &str) -> TextDigest {
+    let mut bytes = TextDigest::default();
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    bytes
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
