@@ -42,9 +42,10 @@ pub(super) fn execute(args: &Args, out: &mut dyn Write) -> Result<Verdict, Comma
         }
         None => writeln!(out, "{}", *key.to_domain_key_data())?,
     }
-    let fingerprint = key.public_key().fingerprint();
+    let file = args.out.as_deref().map_or_else(|| "FILE".to_owned(), |file| file.display().to_string());
     output::print_note(&format!(
-        "the key is {fingerprint}; `networkmesh cert --public-key` prints what partners need of it"
+        "the key is {}; `networkmesh cert --key {file} --public-key` prints what partners need of it",
+        key.public_key().fingerprint(),
     ));
     Ok(Verdict::Fine)
 }

@@ -137,17 +137,22 @@ impl Destination {
     ) -> TokenState {
         let Some((route, _)) = self.token_route(source) else { return TokenState::NoAuthentication };
         let Some(revision) = revision else { return TokenState::TokenRevisionInputInvalid };
-        let tokens = &route.status.token_status;
-        let known = tokens.tokens.iter().chain([&tokens.revision_token]);
-        let known = known.filter(|token| token.revision == revision && !token.token.is_empty());
-        let Some(ready) = known.map(|token| token.is_ready).max() else { return TokenState::TokenNotFound };
-        if let InboundAuth::Token { accepted, .. } = &route.auth
-            && let Some(token) = accepted.iter().find(|token| token.revision == revision)
-            && sent.is_some_and(|sent| is_same(sent, token))
-        {
+        // What stands in the status may have been made for another key of ours; gateways accept what could be opened.
+        let InboundAuth::Token { accepted, .. } = &route.auth else { return TokenState::NoAuthentication };
+        let known: Vec<&Token> = accepted.iter().filter(|token| token.revision == revision).collect();
+        if known.is_empty() {
+            return TokenState::TokenNotFound;
+        }
+        if sent.is_some_and(|sent| known.iter().any(|token| is_same(sent, token))) {
             self.note_proof(source, revision).await;
         }
-        if ready { TokenState::TokenReady } else { TokenState::TokenNotReady }
+        let tokens = &route.status.token_status;
+        let mut stored = tokens.tokens.iter().chain([&tokens.revision_token]);
+        if stored.any(|token| token.revision == revision && token.is_ready) {
+            TokenState::TokenReady
+        } else {
+            TokenState::TokenNotReady
+        }
     }
 
     async fn negotiate_with(

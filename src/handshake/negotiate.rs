@@ -106,6 +106,8 @@ struct Negotiation {
 #[derive(Default)]
 struct Memory {
     source: Source,
+    /// The destination's key, once it is known.
+    peer_key: Option<PublicKey>,
     /// A copy of [`Negotiation::failing`], while the route fails.
     failing: Option<Arc<()>>,
     /// When something wrong was last told, if nothing has gone well since.
@@ -122,6 +124,10 @@ impl Negotiation {
             let route = snapshots.borrow_and_update().outbound.get(&destination).cloned();
             let Some(route) = route else { return };
             let OutboundAuth::Token { settings, sending } = &route.auth else { return };
+            if memory.peer_key.replace(settings.peer_key.clone()).is_some_and(|old| old != settings.peer_key)
+            {
+                memory.source.peer_changed();
+            }
             // A token that cannot be opened any more is none.
             let tokens = sending.as_ref().map(|_| &route.status.token_status);
             match (memory.source.next(tokens, settings.rolling_update_period, Timestamp::now()), sending) {

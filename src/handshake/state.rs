@@ -76,6 +76,11 @@ impl Source {
         *self = Self { retry_at: Some(now + LAST_RETRY), ..Self::default() };
     }
 
+    /// The destination has another key, so it can open no token any more that it stored.
+    pub(super) fn peer_changed(&mut self) {
+        *self = Self { lost: true, ..Self::default() };
+    }
+
     /// An attempt to negotiate failed, as it does for `failing` routes now.
     pub(super) fn negotiation_failed(&mut self, now: Timestamp, failing: usize) {
         let share = RETRY_SHARE.saturating_mul(u32::try_from(failing).unwrap_or(u32::MAX));
@@ -347,6 +352,16 @@ mod tests {
         source.negotiated(at(0));
         source.probed(Some(TokenState::TokenNotFound), at(0));
         assert_eq!(source.next(Some(&source_since(0)), PERIOD, at(0)), Action::Wait(at(0) + LAST_RETRY));
+    }
+
+    #[test]
+    fn a_destination_with_another_key_is_asked_for_a_new_token_at_once() {
+        let mut source = Source::default();
+        let status = with_negotiated(&DomainRouteTokenStatus::default(), new_token(1, 200), "a", at(0));
+        source.negotiated(at(0));
+        source.probed(Some(TokenState::TokenReady), at(1));
+        source.peer_changed();
+        assert_eq!(source.next(Some(&status), PERIOD, at(1)), Action::Negotiate);
     }
 
     #[test]

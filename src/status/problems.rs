@@ -24,9 +24,11 @@ pub(super) fn problems(status: &Status, ready: bool, now: Timestamp) -> Vec<Stri
     }
     for envoy in &status.envoys {
         let rejected = envoy.rejected.iter();
-        problems.extend(
-            rejected.map(|nack| format!("Envoy {} rejects {}: {}", envoy.node, nack.resource, nack.message)),
-        );
+        problems.extend(rejected.map(|nack| {
+            // Envoy tells of several resources in several lines.
+            let message = nack.message.lines().collect::<Vec<_>>().join(" ");
+            format!("Envoy {} rejects {}: {message}", envoy.node, nack.resource)
+        }));
     }
     if let Some(certificate) = &status.certificate {
         problems.extend(certificate.error.iter().map(|error| format!("certificate not renewed: {error}")));

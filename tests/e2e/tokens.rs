@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use certs::DomainKey;
 use networkmesh::status::Status;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::partner::{Partner, ask_for_token, headers, post_handshake};
 use super::peers::{Manner, serve};
@@ -77,6 +78,29 @@ async fn a_destination_that_lost_its_state_gets_a_new_token() {
     world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
     eventually("a new token", async || {
         if token(&world.alice, "bob") == lost { Err("the old one".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    answers(&world.alice, "echo.bob.svc", 200).await;
+    answers(&world.bob, "echo.alice.svc", 200).await;
+}
+
+#[tokio::test]
+async fn a_destination_with_a_new_key_gets_a_new_token() {
+    let mut world = World::two_domains().await;
+    let old = token(&world.alice, "bob");
+    world.bob.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
+    let key = DomainKey::generate().unwrap();
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(world.bob.config()).unwrap()).unwrap();
+    config["domainKeyData"] = key.to_domain_key_data().as_str().into();
+    world.bob.write("networkmesh.yaml", &config.to_string()).unwrap();
+    world.bob.public_key = key.public_key().clone();
+    for route in [world.alice.route_to(&world.bob), world.bob.route_to(&world.alice)] {
+        apply_route(&world.alice, &route);
+        apply_route(&world.bob, &route);
+    }
+    world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
+    eventually("a new token", async || {
+        if token(&world.alice, "bob") == old { Err("the old one".to_owned()) } else { Ok(()) }
     })
     .await;
     answers(&world.alice, "echo.bob.svc", 200).await;

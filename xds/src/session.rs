@@ -108,6 +108,8 @@ pub(crate) struct Session {
     state: Arc<State>,
     subscriptions: [Subscription; ResourceType::ALL.len()],
     rejections: Rejections,
+    /// Whether the client has asked for clusters, which Envoy does first.
+    begun: bool,
     nonces: u64,
 }
 
@@ -121,6 +123,7 @@ impl Session {
             state: Arc::default(),
             subscriptions: ResourceType::ALL.map(subscription),
             rejections,
+            begun: false,
             nonces: 0,
         }
     }
@@ -134,6 +137,9 @@ impl Session {
             return Ok(());
         };
         self.check_names(&request)?;
+        if ty == ResourceType::Cluster && !std::mem::replace(&mut self.begun, true) && request.holds_nothing {
+            self.begin_anew();
+        }
         let subscription = &mut self.subscriptions[ty as usize];
         if self.protocol == Protocol::StateOfTheWorld && subscription.is_stale(&request.nonce) {
             // The client sends all its names again when it answers the response that crossed this request.
@@ -147,6 +153,15 @@ impl Session {
             return Err(Violation::TypeNames(self.limits.names_per_type));
         }
         Ok(())
+    }
+
+    /// A client that begins without any cluster is a new process. What made the last one reject something, such as a
+    /// port in use or a missing file, may be mended.
+    fn begin_anew(&mut self) {
+        self.rejections.clear();
+        for subscription in &mut self.subscriptions {
+            subscription.review_all(&self.state);
+        }
     }
 
     /// Takes a new state. What changed is compared name by name if that is known, else everything is.

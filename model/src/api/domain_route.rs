@@ -174,7 +174,7 @@ pub struct DomainRouteStatus {
     /// The negotiated tokens.
     #[serde(default)]
     pub token_status: DomainRouteTokenStatus,
-    /// Accepted, Programmed, Reachable, Authenticated, DataPath.
+    /// Accepted, Reachable, Authenticated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -112,6 +112,23 @@ async fn a_token_that_no_gateway_has_accepted_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_stored_for_another_key_is_not_found() {
+    let (bob, server) = bob().await;
+    let of_another_key = |status: &_| {
+        let new = crate::handshake::state::NewToken {
+            sealed: ALICE.public_key().seal(&[1; TOKEN_BYTES]).unwrap(),
+            revision: 1,
+            expires: jiff::Timestamp::MAX,
+        };
+        let offered = crate::handshake::state::with_offered(status, new, jiff::Timestamp::now());
+        Some(crate::handshake::state::with_ready(&offered, "gateway"))
+    };
+    let alice = "alice".parse().unwrap();
+    bob.ledger.change_tokens(model::Direction::Inbound, &alice, of_another_key).await.unwrap();
+    assert_eq!(probe(server, &[("kuscia-source", "alice"), ("kuscia-token-revision", "1")]).await, 4);
+}
+
+#[tokio::test]
 async fn only_the_right_token_proves_that_the_source_has_it() {
     let (bob, server) = bob().await;
     handshake(server).await;

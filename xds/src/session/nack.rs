@@ -26,7 +26,7 @@ pub struct Nack {
 
 /// The rejections by one client, at most one for each resource. Copies share it.
 ///
-/// It outlives the client's stream: the next stream of the same node starts with it.
+/// It outlives the client's stream: the next stream of the same node starts with it, unless the client holds nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rejections(Arc<Mutex<Nacks>>);
 
@@ -35,6 +35,11 @@ type Nacks = BTreeMap<ResourceType, BTreeMap<Arc<str>, Nack>>;
 impl Rejections {
     pub(super) fn insert(&self, ty: ResourceType, name: &Arc<str>, nack: Nack) {
         self.lock().entry(ty).or_default().insert(Arc::clone(name), nack);
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
     }
 
     pub(super) fn remove(&self, ty: ResourceType, name: &str) {

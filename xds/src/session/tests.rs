@@ -112,7 +112,10 @@ impl Stream {
         interest: Interest,
     ) -> Result<(), Violation> {
         let (type_url, nonce) = (ty.type_url().to_owned(), nonce.to_owned());
-        self.session.request(Request { node: None, type_url, nonce, error, interest }, Timestamp::UNIX_EPOCH)
+        self.session.request(
+            Request { node: None, type_url, nonce, error, holds_nothing: false, interest },
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     /// The responses that go out now.
@@ -270,7 +273,7 @@ fn nobody_is_told_anything_before_there_is_a_state() {
         held: HashMap::from([("a".to_owned(), version("1").to_string())]),
     };
     let (type_url, nonce) = (Clusters.type_url().to_owned(), String::new());
-    let request = Request { node: None, type_url, nonce, error: None, interest };
+    let request = Request { node: None, type_url, nonce, error: None, holds_nothing: false, interest };
     session.request(request, Timestamp::UNIX_EPOCH).expect("within the limits");
     assert_eq!(session.next(Instant::now()), None);
 
@@ -479,6 +482,26 @@ fn a_rejection_outlives_the_stream() {
     stream.set(Clusters, "b", "2");
     assert_eq!(stream.settle(), ["Cluster b=2"]);
     assert_eq!(stream.session.status()[&Clusters].resources["b"].nack, None);
+}
+
+#[test]
+fn a_new_process_is_sent_what_the_last_one_rejected() {
+    let mut stream = delta(&[(Clusters, "a", "1"), (Listeners, "b", "bad")]);
+    stream.subscribe(Clusters, &[]);
+    stream.subscribe(Listeners, &[]);
+    stream.settle_but("port in use", is_bad);
+    stream.reconnect();
+    stream.subscribe(Listeners, &[]);
+    let interest = Interest::Change { subscribe: vec![], unsubscribe: vec![], held: HashMap::new() };
+    let type_url = Clusters.type_url().to_owned();
+    let nonce = String::new();
+    let first = Request { node: None, type_url, nonce, error: None, holds_nothing: true, interest };
+    for _ in 0..2 {
+        stream.session.request(first.clone(), Timestamp::UNIX_EPOCH).expect("within the limits");
+    }
+    assert_eq!(stream.settle_but("port in use", is_bad), ["Cluster a=1", "Listener b=bad"]);
+    stream.session.request(first, Timestamp::UNIX_EPOCH).expect("within the limits");
+    assert_eq!(stream.settle(), [""; 0], "only the first request tells of a new process");
 }
 
 #[test]
@@ -795,7 +818,7 @@ fn requests_for_unknown_types_are_ignored() {
         let interest =
             Interest::Change { subscribe: strings(&["*"]), unsubscribe: vec![], held: HashMap::new() };
         let (type_url, nonce, error) = (type_url.to_owned(), "1".to_owned(), Some("no".to_owned()));
-        let request = Request { node: None, type_url, nonce, error, interest };
+        let request = Request { node: None, type_url, nonce, error, holds_nothing: false, interest };
         assert_eq!(stream.session.request(request, Timestamp::UNIX_EPOCH), Ok(()));
     }
     assert_eq!(stream.responses(), []);

@@ -35,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) nonce: String,
     /// Why the client rejects that response.
     pub(crate) error: Option<String>,
+    /// Whether the client says that it holds nothing of this type. Tells something in the first request only.
+    pub(crate) holds_nothing: bool,
     pub(crate) interest: Interest,
 }
 
@@ -67,6 +69,7 @@ impl From<DeltaDiscoveryRequest> for Request {
             type_url: request.type_url,
             nonce: request.response_nonce,
             error: request.error_detail.map(|status| status.message),
+            holds_nothing: request.initial_resource_versions.is_empty(),
             interest: Interest::Change {
                 subscribe: request.resource_names_subscribe,
                 unsubscribe: request.resource_names_unsubscribe,
@@ -83,6 +86,7 @@ impl From<DiscoveryRequest> for Request {
             type_url: request.type_url,
             nonce: request.response_nonce,
             error: request.error_detail.map(|status| status.message),
+            holds_nothing: request.version_info.is_empty(),
             interest: Interest::Exactly(request.resource_names),
         }
     }

@@ -116,6 +116,7 @@ impl Client {
             type_url: ty.type_url().to_owned(),
             nonce,
             error,
+            holds_nothing: false,
             interest,
         });
     }
