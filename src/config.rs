@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf, absolute};
 use certs::DomainKey;
 use model::{DomainId, Problem};
 use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 use zeroize::Zeroizing;
 
 pub use envoy::{AccessLog, ExternalProtocol as Protocol};
@@ -128,7 +129,9 @@ fn parse_file(file: &Path) -> Result<Fields, ConfigError> {
     // Snippets would show keys. Strict booleans leave `off` and `no` what they look like: words.
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let syntax = |error: String| ConfigError::Syntax { file: file.to_owned(), error };
-    match serde_saphyr::from_str_with_options(&text, options).map_err(|error| syntax(error.to_string()))? {
+    let parsed = serde_saphyr::from_str_with_options(&text, options)
+        .map_err(|error| syntax(error.render_with_formatter(&UserMessageFormatter)))?;
+    match parsed {
         Value::Object(values) => Ok(Fields::new(values)),
         Value::Null => Ok(Fields::default()),
         _ => Err(syntax("this is no mapping of names to values".to_owned())),
