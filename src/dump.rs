@@ -28,24 +28,18 @@ pub(crate) enum Selection {
 }
 
 impl Selection {
-    fn types(self) -> &'static [(&'static str, ResourceType)] {
-        const ALL: [(&str, ResourceType); 6] = [
-            ("listeners", ResourceType::Listener),
-            ("routes", ResourceType::RouteConfiguration),
-            ("clusters", ResourceType::Cluster),
-            ("endpoints", ResourceType::ClusterLoadAssignment),
-            ("secrets", ResourceType::Secret),
-            ("extensions", ResourceType::TypedExtensionConfig),
+    /// The selected types, and what they are called in a dump.
+    fn types(self) -> impl Iterator<Item = (&'static str, ResourceType)> {
+        const KINDS: [(Selection, &str, ResourceType); 6] = [
+            (Selection::Listeners, "listeners", ResourceType::Listener),
+            (Selection::Routes, "routes", ResourceType::RouteConfiguration),
+            (Selection::Clusters, "clusters", ResourceType::Cluster),
+            (Selection::Endpoints, "endpoints", ResourceType::ClusterLoadAssignment),
+            (Selection::Secrets, "secrets", ResourceType::Secret),
+            (Selection::Extensions, "extensions", ResourceType::TypedExtensionConfig),
         ];
-        match self {
-            Self::Listeners => &ALL[..1],
-            Self::Routes => &ALL[1..2],
-            Self::Clusters => &ALL[2..3],
-            Self::Endpoints => &ALL[3..4],
-            Self::Secrets => &ALL[4..5],
-            Self::Extensions => &ALL[5..],
-            Self::All => &ALL,
-        }
+        let selected = KINDS.into_iter().filter(move |(kind, ..)| self == Self::All || self == *kind);
+        selected.map(|(_, name, ty)| (name, ty))
     }
 }
 
@@ -64,6 +58,6 @@ pub(crate) fn dump(cache: &Cache, selection: Selection, show_secrets: bool) -> V
         state.resources(ty).map(resource).collect::<Vec<Value>>()
     };
     let kinds: BTreeMap<&str, Vec<Value>> =
-        selection.types().iter().map(|(name, ty)| (*name, resources(*ty))).collect();
+        selection.types().map(|(name, ty)| (name, resources(ty))).collect();
     json!(kinds)
 }

@@ -9,7 +9,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use certs::{Fingerprint, PublicKey};
 use jiff::Timestamp;
 use model::api::DomainRouteTokenStatus;
-use model::{Direction, DomainId, InboundAuth, InboundRoute, Token, TokenSettings};
+use model::{Direction, DomainId, InboundAuth, Token, TokenSettings};
 use proto::handshake::{Ciphertext, HandshakeKind, HandshakeRequest, TokenConfig, TokenState};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -135,10 +135,11 @@ impl Destination {
         revision: Option<i64>,
         sent: Option<&str>,
     ) -> TokenState {
-        let Some((route, _)) = self.token_route(source) else { return TokenState::NoAuthentication };
+        let snapshot = self.ledger.snapshot();
+        let Some(route) = snapshot.inbound.get(source) else { return TokenState::NoAuthentication };
+        let InboundAuth::Token { accepted, .. } = &route.auth else { return TokenState::NoAuthentication };
         let Some(revision) = revision else { return TokenState::TokenRevisionInputInvalid };
         // What stands in the status may have been made for another key of ours; gateways accept what could be opened.
-        let InboundAuth::Token { accepted, .. } = &route.auth else { return TokenState::NoAuthentication };
         let known: Vec<&Token> = accepted.iter().filter(|token| token.revision == revision).collect();
         if known.is_empty() {
             return TokenState::TokenNotFound;
@@ -160,7 +161,7 @@ impl Destination {
         source: &DomainId,
         request: &HandshakeRequest,
     ) -> Result<proto::handshake::Token, Refusal> {
-        let (_, settings) = self.token_route(source).ok_or_else(|| Refusal::NoRoute {
+        let settings = self.token_settings(source).ok_or_else(|| Refusal::NoRoute {
             requester: source.clone(),
             destination: self.identity.domain.clone(),
         })?;
@@ -187,10 +188,10 @@ impl Destination {
         })
     }
 
-    fn token_route(&self, source: &DomainId) -> Option<(Arc<InboundRoute>, TokenSettings)> {
-        let route = Arc::clone(self.ledger.snapshot().inbound.get(source)?);
-        match &route.auth {
-            InboundAuth::Token { settings, .. } => Some((Arc::clone(&route), settings.clone())),
+    /// How tokens are made with `source`; `None` where there is no route from it, or one without tokens.
+    fn token_settings(&self, source: &DomainId) -> Option<TokenSettings> {
+        match &self.ledger.snapshot().inbound.get(source)?.auth {
+            InboundAuth::Token { settings, .. } => Some(settings.clone()),
             InboundAuth::None => None,
         }
     }
@@ -254,7 +255,7 @@ impl Destination {
 
     /// Tells the operator of a refusal, but lets no stranger fill the log.
     fn log(&self, source: &DomainId, refusal: &Refusal) {
-        let known = self.token_route(source).map(|_| source.clone());
+        let known = self.token_settings(source).map(|_| source.clone());
         let now = Instant::now();
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         warned.retain(|_, last| now.duration_since(*last) < WARNING_PERIOD);

@@ -37,6 +37,7 @@ use self::files::Files;
 use self::objects::{Change, ObjectsInForce};
 use self::state::StateFolder;
 use self::walk::FolderId;
+pub(crate) use self::walk::{DEEPEST, is_hidden, is_manifest};
 use self::watch::{Changes, Watcher};
 use super::{SourceProblem, SourceReport};
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use dir::{DEEPEST, is_hidden, is_manifest};
 pub use dir::{DirectorySettings, DirectorySource, SourceError};
 
 /// How a source fares.

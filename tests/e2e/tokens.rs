@@ -76,12 +76,7 @@ async fn a_destination_that_lost_its_state_gets_a_new_token() {
     world.bob.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
     fs::remove_dir_all(world.bob.folder.join("state")).unwrap();
     world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
-    eventually("a new token", async || {
-        if token(&world.alice, "bob") == lost { Err("the old one".to_owned()) } else { Ok(()) }
-    })
-    .await;
-    answers(&world.alice, "echo.bob.svc", 200).await;
-    answers(&world.bob, "echo.alice.svc", 200).await;
+    expect_another_token(&world, &lost).await;
 }
 
 #[tokio::test]
@@ -99,12 +94,7 @@ async fn a_destination_with_a_new_key_gets_a_new_token() {
         apply_route(&world.bob, &route);
     }
     world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
-    eventually("a new token", async || {
-        if token(&world.alice, "bob") == old { Err("the old one".to_owned()) } else { Ok(()) }
-    })
-    .await;
-    answers(&world.alice, "echo.bob.svc", 200).await;
-    answers(&world.bob, "echo.alice.svc", 200).await;
+    expect_another_token(&world, &old).await;
 }
 
 #[tokio::test]
@@ -298,6 +288,16 @@ async fn a_token_that_nobody_renews_ends() {
         if status == 401 { Ok(()) } else { Err(status.to_string()) }
     })
     .await;
+}
+
+/// Waits until alice sends bob another token than `old`, with which both can call each other.
+async fn expect_another_token(world: &World, old: &str) {
+    eventually("a new token", async || {
+        if token(&world.alice, "bob") == old { Err("the old one".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    answers(&world.alice, "echo.bob.svc", 200).await;
+    answers(&world.bob, "echo.alice.svc", 200).await;
 }
 
 /// Waits until alice's status has a problem with the route that has all these words.

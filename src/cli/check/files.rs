@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Deepest nesting of folders, which also ends circles of symbolic links.
-const MAX_DEPTH: usize = 32;
+use crate::source::{DEEPEST, is_hidden, is_manifest};
 
 /// The file itself, or the manifests in a folder and in the folders below it, in the order of their names. Names that
-/// begin with a dot are passed over, as are the hidden folders through which Kubernetes mounts a ConfigMap.
+/// begin with a dot are passed over, as are the hidden folders through which Kubernetes mounts a ConfigMap. The limit of
+/// the nesting also ends circles of symbolic links.
 pub(super) fn manifest_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if fs::metadata(path)?.is_dir() {
@@ -20,9 +20,9 @@ pub(super) fn manifest_files(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if depth == MAX_DEPTH {
+    if depth == DEEPEST {
         return Err(io::Error::other(format!(
-            "folders are nested deeper than {MAX_DEPTH} at {}",
+            "folders are nested deeper than {DEEPEST} at {}",
             folder.display()
         )));
     }
@@ -30,15 +30,12 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        if is_hidden(&entry.file_name()) {
             continue;
         }
         if fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
             collect(&path, depth + 1, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
-        {
+        } else if is_manifest(&path) {
             files.push(path);
         }
     }

@@ -1,6 +1,7 @@
 //! Finds the manifest files below a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +14,7 @@ use crate::source::{Severity, SourceProblem};
 const MOST_FILES: usize = 100_000;
 
 /// How deep folders may be nested, links included.
-const DEEPEST: usize = 32;
+pub(crate) const DEEPEST: usize = 32;
 
 /// A folder, by whatever path it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +68,7 @@ impl<'a> Walk<'a> {
         };
         entries.sort_by_key(DirEntry::file_name);
         for entry in entries {
-            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            if !is_hidden(&entry.file_name()) {
                 self.entry(&entry, depth);
             }
         }
@@ -144,7 +145,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn is_manifest(path: &Path) -> bool {
+/// True for names that are passed over, such as the folders through which Kubernetes mounts a ConfigMap.
+pub(crate) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// True for the endings of manifests.
+pub(crate) fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
 }
 
