@@ -26,11 +26,17 @@ pub enum ResourceType {
     RouteConfiguration,
     /// `envoy.config.route.v3.VirtualHost`, served by VHDS.
     VirtualHost,
+    /// `envoy.config.route.v3.ScopedRouteConfiguration`, served by SRDS.
+    ///
+    /// Comes last, although Envoy asks for a route configuration only once it has a scope that names it: a scope may
+    /// also lead to one that Envoy has already, which must be up to date by then. And a scope that goes must go
+    /// before its routes.
+    ScopedRouteConfiguration,
 }
 
 impl ResourceType {
     /// Every type, in make-before-break order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Cluster,
         Self::ClusterLoadAssignment,
         Self::Secret,
@@ -38,6 +44,7 @@ impl ResourceType {
         Self::Listener,
         Self::RouteConfiguration,
         Self::VirtualHost,
+        Self::ScopedRouteConfiguration,
     ];
 
     /// The URL that names this type in requests, responses and `google.protobuf.Any`.
@@ -52,6 +59,9 @@ impl ResourceType {
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
+            Self::ScopedRouteConfiguration => {
+                "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration"
+            }
         }
     }
 
@@ -60,10 +70,10 @@ impl ResourceType {
         Self::ALL.into_iter().find(|ty| ty.type_url() == url)
     }
 
-    /// Whether the xDS protocol treats this type as one whole: a request without names asks for all resources,
-    /// and a state-of-the-world response lists all of them, so that absence means removal.
+    /// Whether the xDS protocol, or Envoy for scopes, treats this type as one whole: a request without names asks for
+    /// all resources, and a state-of-the-world response lists all of them, so that absence means removal.
     pub(crate) const fn is_listed_whole(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::ScopedRouteConfiguration)
     }
 
     /// Whether resources of this type send traffic to what the other types describe.
@@ -71,7 +81,10 @@ impl ResourceType {
     /// Envoy acknowledges clusters only once they are warm, which takes their endpoints, secrets and extension
     /// configs. So those may not wait for the clusters' acknowledgement; listeners and routes must.
     pub(crate) const fn directs_traffic(self) -> bool {
-        matches!(self, Self::Listener | Self::RouteConfiguration | Self::VirtualHost)
+        matches!(
+            self,
+            Self::Listener | Self::RouteConfiguration | Self::VirtualHost | Self::ScopedRouteConfiguration
+        )
     }
 
     /// Whether each resource of this type goes in a response of its own.
@@ -178,7 +191,7 @@ mod tests {
                 core::v3::TypedExtensionConfig,
                 endpoint::v3::ClusterLoadAssignment,
                 listener::v3::Listener,
-                route::v3::{RouteConfiguration, VirtualHost},
+                route::v3::{RouteConfiguration, ScopedRouteConfiguration, VirtualHost},
             },
             extensions::transport_sockets::tls::v3::Secret,
         };
@@ -192,6 +205,7 @@ mod tests {
             Listener::type_url(),
             RouteConfiguration::type_url(),
             VirtualHost::type_url(),
+            ScopedRouteConfiguration::type_url(),
         ];
         assert_eq!(urls.each_ref().map(String::as_str), ResourceType::ALL.map(ResourceType::type_url));
         for ty in ResourceType::ALL {

@@ -11,7 +11,8 @@ use super::{wire::Interest, *};
 use crate::cache::{Cache, Change};
 use ResourceType::{
     Cluster as Clusters, ClusterLoadAssignment as Endpoints, Listener as Listeners,
-    RouteConfiguration as Routes, Secret as Secrets, TypedExtensionConfig as Filters,
+    RouteConfiguration as Routes, ScopedRouteConfiguration as Scopes, Secret as Secrets,
+    TypedExtensionConfig as Filters,
 };
 
 /// A session with the cache it serves and a clock.
@@ -568,6 +569,37 @@ fn removals_come_last_and_in_reverse_order() {
     assert_eq!(show(&second), "RouteConfiguration -r");
     stream.ack(&second);
     assert_eq!(stream.settle(), ["Listener -l", "ClusterLoadAssignment -c", "Cluster -c"]);
+}
+
+#[test]
+fn a_scope_comes_after_the_routes_it_leads_to_and_goes_before_them() {
+    let mut stream = delta(&[(Routes, "r", "1")]);
+    stream.subscribe(Scopes, &[]);
+    stream.subscribe(Routes, &["r"]);
+    assert_eq!(
+        stream.settle(),
+        ["RouteConfiguration r=1", "ScopedRouteConfiguration"],
+        "Envoy waits for an answer even if there is no scope"
+    );
+    stream.apply(
+        [(Scopes, "s", "1"), (Routes, "r", "2")]
+            .map(|(ty, name, body)| Change::Set(ty, name.to_owned(), Bytes::from(body))),
+    );
+    assert_eq!(stream.settle(), ["RouteConfiguration r=2", "ScopedRouteConfiguration s=1"]);
+    stream.apply([(Scopes, "s"), (Routes, "r")].map(|(ty, name)| Change::Remove(ty, name.to_owned())));
+    assert_eq!(stream.settle(), ["ScopedRouteConfiguration -s", "RouteConfiguration -r"]);
+}
+
+#[test]
+fn the_state_of_the_world_lists_all_scopes() {
+    let mut stream = sotw(&[]);
+    stream.ask(Scopes, &[], "");
+    assert_eq!(stream.settle(), ["ScopedRouteConfiguration"]);
+    stream.set(Scopes, "a", "1");
+    stream.set(Scopes, "b", "1");
+    assert_eq!(stream.settle(), ["ScopedRouteConfiguration a=1 b=1"]);
+    stream.remove(Scopes, "a");
+    assert_eq!(stream.settle(), ["ScopedRouteConfiguration b=1 -a"]);
 }
 
 #[test]
