@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use harness::envoy_binary::Locator;
+use harness::process::Child;
 use networkmesh::harness::domain::{Domain, service_manifest};
 use networkmesh::harness::echo::{self, Echoed};
-use networkmesh::harness::envoy_binary::Locator;
-use networkmesh::harness::process::Child;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

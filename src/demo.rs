@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use harness::envoy_binary::{self, Locator};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::harness::domain::{self, Domain};
-use crate::harness::envoy_binary::{self, Locator};
 
 /// How long the domains may take to agree on tokens.
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,9 +1,9 @@
 use std::fs;
 
+use harness::free_address;
 use serde_json::json;
 
 use super::*;
-use crate::harness::free_address;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mesh_ends_without_a_delay_whenever_it_is_told_to() {

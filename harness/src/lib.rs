@@ -1,0 +1,12 @@
+//! Programs that the demo, tests and benches run: fetched, started, stopped.
+
+pub mod envoy_binary;
+pub mod process;
+pub mod python;
+
+mod address;
+mod cache;
+mod command;
+
+pub use address::free_address;
+pub use command::Failed;
