@@ -58,6 +58,7 @@
 //! ```
 
 mod cache;
+mod limits;
 mod listen;
 mod resource;
 mod server;
@@ -65,8 +66,9 @@ mod session;
 mod status;
 
 pub use cache::{Cache, Change, State};
+pub use limits::Limits;
 pub use listen::{BindError, InvalidListenAddress, ListenAddress, Listener, SocketFile};
 pub use resource::{InvalidVersion, Resource, ResourceType, Version};
 pub use server::{Bound, ServeError, bind};
-pub use session::{Limits, Nack, Protocol};
+pub use session::{Nack, Protocol};
 pub use status::{ClientStatus, Clients, ResourceStatus, TypeStatus};

@@ -29,7 +29,8 @@ use tracing::info;
 use crate::{
     cache::{Cache, State},
     listen::{BindError, ListenAddress, Listener},
-    session::{Limits, Protocol, Request, Response},
+    limits::Limits,
+    session::{Protocol, Request, Response},
     status::{Clients, Connection, Node},
 };
 

@@ -35,7 +35,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
@@ -45,6 +45,7 @@ use tracing::debug;
 
 use crate::{
     cache::State,
+    limits::Limits,
     resource::{Resource, ResourceType, Version},
     status::{ResourceStatus, TypeStatus},
 };
@@ -53,41 +54,6 @@ pub(crate) use nack::Rejections;
 use subscription::{Batch, Outstanding, Subscription};
 pub use wire::Protocol;
 pub(crate) use wire::{Request, Response};
-
-/// Bounds on what clients may ask for and how long the server waits for them.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The largest request in bytes. Default 16 MiB: a reconnecting client lists all it holds.
-    pub request_bytes: usize,
-    /// The size in bytes after which a response is split where the protocol allows it. Default 4 MiB, the largest
-    /// message that gRPC clients accept unless told otherwise.
-    pub response_bytes: usize,
-    /// How many names a request may mention. Default 200,000.
-    pub names_per_request: usize,
-    /// How many names of one type a stream may subscribe to. Default 200,000.
-    pub names_per_type: usize,
-    /// How long a name may be, in bytes. Default 1,024.
-    pub name_bytes: usize,
-    /// How many streams may be open at once. Default 1,024.
-    pub streams: usize,
-    /// How long an answer is awaited before the next response of its type, and whatever depends on the answer, is
-    /// sent without it. Default 5 seconds. Envoy answers at once, but for clusters only when they are warm.
-    pub patience: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            request_bytes: 16 << 20,
-            response_bytes: 4 << 20,
-            names_per_request: 200_000,
-            names_per_type: 200_000,
-            name_bytes: 1024,
-            streams: 1024,
-            patience: Duration::from_secs(5),
-        }
-    }
-}
 
 /// A client asked for more than [`Limits`] allow.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,8 +10,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
+    limits::Limits,
     resource::{ResourceType, Version},
-    session::{Limits, Nack, Protocol, Rejections, Session},
+    session::{Nack, Protocol, Rejections, Session},
 };
 
 /// How many nodes' rejections are remembered; the node that connected longest ago is forgotten first.
