@@ -15,7 +15,9 @@ use crate::domain::{self, DomainCertificate};
 use crate::endpoints::{self, EndpointGroup};
 use crate::error::FieldErrors;
 use crate::route::{self, Rejection};
-use crate::{DomainId, Event, Kind, Object, ObjectRef, Snapshot, StatusChange, StatusUpdate, service};
+use crate::{
+    DomainId, Event, Kind, Object, ObjectRef, Snapshot, StatusChange, StatusUpdate, service, snapshot,
+};
 
 /// All objects of a domain, parsed.
 ///
@@ -36,7 +38,8 @@ pub struct Index {
     services: BTreeMap<String, core::Service>,
     stale_routes: BTreeSet<String>,
     stale_services: BTreeSet<String>,
-    rejected: BTreeMap<ObjectRef, FieldErrors>,
+    /// What the next snapshot is to be.
+    next: Snapshot,
     snapshot: Arc<Snapshot>,
     published: bool,
 }
@@ -54,6 +57,7 @@ impl Index {
     #[must_use]
     pub fn new(domain: DomainId, key: DomainKey, awaited: impl IntoIterator<Item = Kind>) -> Self {
         Self {
+            next: Snapshot::empty(domain.clone()),
             snapshot: Arc::new(Snapshot::empty(domain.clone())),
             domain,
             key,
@@ -66,7 +70,6 @@ impl Index {
             services: BTreeMap::new(),
             stale_routes: BTreeSet::new(),
             stale_services: BTreeSet::new(),
-            rejected: BTreeMap::new(),
             published: false,
         }
     }
@@ -99,17 +102,14 @@ impl Index {
         if !self.awaited.is_empty() {
             return (None, Vec::new());
         }
-        let mut snapshot = Snapshot::clone(&self.snapshot);
         let stale_routes = std::mem::take(&mut self.stale_routes);
-        let refreshed = stale_routes.iter().filter_map(|name| self.refresh_route(name, &mut snapshot, now));
-        let updates = refreshed.collect();
-        self.refresh_services(&mut snapshot);
-        snapshot.rejected.clone_from(&self.rejected);
-        if self.published && snapshot == *self.snapshot {
+        let updates = stale_routes.iter().filter_map(|name| self.refresh_route(name, now)).collect();
+        self.refresh_services();
+        if self.published && self.next == *self.snapshot {
             return (None, updates);
         }
         self.published = true;
-        self.snapshot = Arc::new(snapshot);
+        self.snapshot = Arc::new(self.next.clone());
         (Some(Arc::clone(&self.snapshot)), updates)
     }
 
@@ -134,7 +134,7 @@ impl Index {
             Kind::EndpointSlice => self.slices.keys().map(String::as_str).collect(),
             Kind::ClusterDomainRoute | Kind::Gateway => Vec::new(),
         };
-        let rejected = self.rejected.keys().filter(|reference| reference.kind == kind).cloned();
+        let rejected = self.next.rejected.keys().filter(|reference| reference.kind == kind).cloned();
         names.into_iter().map(|name| self.reference(kind, name)).chain(rejected).collect()
     }
 
@@ -190,7 +190,7 @@ impl Index {
         if !self.concerns(reference) {
             return;
         }
-        self.rejected.remove(reference);
+        snapshot::remove(&mut self.next.rejected, reference);
         let name = &reference.name;
         match reference.kind {
             Kind::Domain => {
@@ -219,11 +219,11 @@ impl Index {
     fn accept<T>(&mut self, object: ObjectRef, parsed: Result<T, FieldErrors>) -> Option<T> {
         match parsed {
             Ok(value) => {
-                self.rejected.remove(&object);
+                snapshot::remove(&mut self.next.rejected, &object);
                 Some(value)
             }
             Err(errors) => {
-                self.rejected.insert(object, errors);
+                snapshot::replace(&mut self.next.rejected, object, Arc::new(errors));
                 None
             }
         }
@@ -251,9 +251,9 @@ impl Index {
         self.stale_services.extend(old.and_then(|old| old.service));
     }
 
-    fn refresh_route(&mut self, name: &str, snapshot: &mut Snapshot, now: Timestamp) -> Option<StatusUpdate> {
+    fn refresh_route(&mut self, name: &str, now: Timestamp) -> Option<StatusUpdate> {
         let Some(object) = self.routes.get(name) else {
-            snapshot.drop_route(name);
+            self.next.drop_route(name);
             return None;
         };
         let context =
@@ -262,23 +262,23 @@ impl Index {
         let mut status = object.status.clone().unwrap_or_default();
         let change = StatusChange::Condition(accepted_condition(parsed.as_ref().err(), now));
         if parsed.is_err() {
-            snapshot.set_route_status(name, &status, &self.key);
+            self.next.set_route_status(name, &status, &self.key);
         }
         let object = self.reference(Kind::DomainRoute, name);
         if let Some(route) = self.accept(object.clone(), parsed.map_err(|rejection| rejection.errors)) {
-            snapshot.put_route(name, route);
+            self.next.put_route(name, route);
         }
         change.apply(&mut status).then_some(StatusUpdate { object, change })
     }
 
-    fn refresh_services(&mut self, snapshot: &mut Snapshot) {
+    fn refresh_services(&mut self) {
         let stale = std::mem::take(&mut self.stale_services);
-        let mut groups: BTreeMap<&str, Vec<&EndpointGroup>> = BTreeMap::new();
+        let mut groups: BTreeMap<&String, Vec<&EndpointGroup>> = BTreeMap::new();
         for name in &stale {
             groups.insert(name, self.endpoints.get(name).into_iter().flatten().collect());
         }
         for slice in self.slices.values() {
-            if let Some(groups) = slice.service.as_deref().and_then(|service| groups.get_mut(service)) {
+            if let Some(groups) = slice.service.as_ref().and_then(|service| groups.get_mut(service)) {
                 groups.push(&slice.group);
             }
         }
@@ -288,11 +288,11 @@ impl Index {
         let parsed: Vec<_> = groups.into_iter().map(parse).collect();
         for (name, parsed) in parsed {
             let Some(parsed) = parsed else {
-                snapshot.services.remove(name);
+                snapshot::remove(&mut self.next.services, name.as_str());
                 continue;
             };
             if let Some(service) = self.accept(self.reference(Kind::Service, name), parsed) {
-                snapshot.put_service(service);
+                self.next.put_service(service);
             }
         }
     }

@@ -39,6 +39,6 @@ pub use route::{
     OutboundRoute, PortProtocol, TokenSettings, Trust,
 };
 pub use service::{Access, PortScope, Protocol, Service};
-pub use snapshot::Snapshot;
+pub use snapshot::{Changed, Snapshot};
 pub use status::{StatusChange, StatusUpdate};
 pub use token::{TOKEN_BYTES, Token, TokenValue};

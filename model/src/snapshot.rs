@@ -1,9 +1,11 @@
 //! What a domain looks like at one moment.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use certs::DomainKey;
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use crate::api::DomainRouteStatus;
 use crate::error::FieldErrors;
@@ -11,18 +13,32 @@ use crate::route::Route;
 use crate::{DomainId, InboundRoute, ObjectRef, OutboundRoute, Service, ServiceName};
 
 /// The whole valid configuration of a domain. It never changes; a new one replaces it.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Its maps are persistent: a copy costs nothing and shares all that did not change, and [`Snapshot::changes_since`]
+/// and `==` pass over what is shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// The domain itself.
     pub domain: DomainId,
     /// The ways out, by destination.
-    pub outbound: BTreeMap<DomainId, Arc<OutboundRoute>>,
+    pub outbound: OrdMap<DomainId, Arc<OutboundRoute>>,
     /// The ways in, by source.
-    pub inbound: BTreeMap<DomainId, Arc<InboundRoute>>,
+    pub inbound: OrdMap<DomainId, Arc<InboundRoute>>,
     /// The services of this domain.
-    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    pub services: OrdMap<ServiceName, Arc<Service>>,
     /// Objects whose newest version is not in force, and why. An earlier, good version of them may be above.
-    pub rejected: BTreeMap<ObjectRef, FieldErrors>,
+    pub rejected: OrdMap<ObjectRef, Arc<FieldErrors>>,
+}
+
+/// One difference between two [`Snapshot`]s: what is in the newer one; `None` if it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed<'a> {
+    /// The way to this destination.
+    Outbound(&'a DomainId, Option<&'a Arc<OutboundRoute>>),
+    /// The way from this source.
+    Inbound(&'a DomainId, Option<&'a Arc<InboundRoute>>),
+    /// The service of this name.
+    Service(&'a ServiceName, Option<&'a Arc<Service>>),
 }
 
 impl Snapshot {
@@ -31,11 +47,23 @@ impl Snapshot {
     pub fn empty(domain: DomainId) -> Self {
         Self {
             domain,
-            outbound: BTreeMap::new(),
-            inbound: BTreeMap::new(),
-            services: BTreeMap::new(),
-            rejected: BTreeMap::new(),
+            outbound: OrdMap::new(),
+            inbound: OrdMap::new(),
+            services: OrdMap::new(),
+            rejected: OrdMap::new(),
         }
+    }
+
+    /// What differs from `old`, at a cost of what differs: outbound routes, then inbound ones, then services, each in
+    /// the order of their names. What is rejected makes no difference by itself.
+    pub fn changes_since<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = Changed<'a>> {
+        let outbound = changed(&old.outbound, &self.outbound);
+        let inbound = changed(&old.inbound, &self.inbound);
+        let services = changed(&old.services, &self.services);
+        outbound
+            .map(|(destination, route)| Changed::Outbound(destination, route))
+            .chain(inbound.map(|(source, route)| Changed::Inbound(source, route)))
+            .chain(services.map(|(name, service)| Changed::Service(name, service)))
     }
 
     /// Puts `route` in the place of what was made of the object `name` before, be it for the other side.
@@ -43,11 +71,11 @@ impl Snapshot {
         match route {
             Route::Outbound(route) => {
                 self.drop_inbound(name);
-                replace(&mut self.outbound, route.destination.clone(), route);
+                replace(&mut self.outbound, route.destination.clone(), Arc::new(route));
             }
             Route::Inbound(route) => {
                 self.drop_outbound(name);
-                replace(&mut self.inbound, route.source.clone(), route);
+                replace(&mut self.inbound, route.source.clone(), Arc::new(route));
             }
         }
     }
@@ -60,30 +88,36 @@ impl Snapshot {
 
     /// Gives what was made of the object `name` the object's newest status.
     pub(crate) fn set_route_status(&mut self, name: &str, status: &DomainRouteStatus, key: &DomainKey) {
-        let outbound = destination_in(name, &self.domain).and_then(|id| self.outbound.get_mut(id));
-        if let Some(route) = outbound.filter(|route| route.status != *status) {
-            Arc::make_mut(route).set_status(status, key);
+        if let Some(route) = destination_in(name, &self.domain).and_then(|id| self.outbound.get(id))
+            && route.status != *status
+        {
+            let mut route = OutboundRoute::clone(route);
+            route.set_status(status, key);
+            self.outbound.insert(route.destination.clone(), Arc::new(route));
         }
-        let inbound = source_in(name, &self.domain).and_then(|id| self.inbound.get_mut(id));
-        if let Some(route) = inbound.filter(|route| route.status != *status) {
-            Arc::make_mut(route).set_status(status, key);
+        if let Some(route) = source_in(name, &self.domain).and_then(|id| self.inbound.get(id))
+            && route.status != *status
+        {
+            let mut route = InboundRoute::clone(route);
+            route.set_status(status, key);
+            self.inbound.insert(route.source.clone(), Arc::new(route));
         }
     }
 
     /// Puts `service` in the place of the one of its name.
     pub(crate) fn put_service(&mut self, service: Service) {
-        replace(&mut self.services, service.name.clone(), service);
+        replace(&mut self.services, service.name.clone(), Arc::new(service));
     }
 
     fn drop_outbound(&mut self, name: &str) {
         if let Some(destination) = destination_in(name, &self.domain) {
-            self.outbound.remove(destination);
+            remove(&mut self.outbound, destination);
         }
     }
 
     fn drop_inbound(&mut self, name: &str) {
         if let Some(source) = source_in(name, &self.domain) {
-            self.inbound.remove(source);
+            remove(&mut self.inbound, source);
         }
     }
 }
@@ -98,10 +132,32 @@ fn source_in<'a>(name: &'a str, domain: &DomainId) -> Option<&'a str> {
     name.strip_suffix(domain.as_str())?.strip_suffix('-')
 }
 
-/// Inserts `value`, but leaves an equal one in place: whoever compares snapshots sees by its address that it is the
-/// same.
-fn replace<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, Arc<V>>, key: K, value: V) {
-    if map.get(&key).is_none_or(|old| **old != value) {
-        map.insert(key, Arc::new(value));
+/// The keys at which `new` differs from `old`, and what `new` has there. Values in the same place in memory are not
+/// looked into.
+fn changed<'a, K: Ord, V: Eq>(
+    old: &'a OrdMap<K, Arc<V>>,
+    new: &'a OrdMap<K, Arc<V>>,
+) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>)> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(key, value) | DiffItem::Update { new: (key, value), .. } => (key, Some(value)),
+        DiffItem::Remove(key, _) => (key, None),
+    })
+}
+
+/// Inserts `value`, but leaves an equal one in place, and with it all that the map shares with its copies.
+pub(crate) fn replace<K: Ord + Clone, V: Eq>(map: &mut OrdMap<K, Arc<V>>, key: K, value: Arc<V>) {
+    if map.get(&key) != Some(&value) {
+        map.insert(key, value);
+    }
+}
+
+/// Removes what is at `key`. The map is not touched, and so goes on sharing all, where there is nothing.
+pub(crate) fn remove<K, V: Clone, Q>(map: &mut OrdMap<K, V>, key: &Q)
+where
+    K: Ord + Clone + Borrow<Q>,
+    Q: Ord + ?Sized,
+{
+    if map.contains_key(key) {
+        map.remove(key);
     }
 }

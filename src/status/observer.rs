@@ -104,7 +104,7 @@ fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
 }
 
 fn rejected(snapshot: &Snapshot) -> Vec<RejectedObject> {
-    let object = |(object, errors): (&model::ObjectRef, &model::FieldErrors)| RejectedObject {
+    let object = |(object, errors): (&model::ObjectRef, &Arc<model::FieldErrors>)| RejectedObject {
         object: object.to_string(),
         errors: errors.iter().map(ToString::to_string).collect(),
     };

@@ -102,9 +102,12 @@ fn without_rejected(snapshot: &Snapshot) -> Snapshot {
     let is_service = |name: &str| {
         rejected.keys().any(|reference| reference.kind == Kind::Service && reference.name == name)
     };
-    snapshot.outbound.retain(|_, route| !rejected.contains_key(&route.object));
-    snapshot.inbound.retain(|_, route| !rejected.contains_key(&route.object));
-    snapshot.services.retain(|name, _| !is_service(name.as_str()));
+    snapshot.outbound =
+        snapshot.outbound.into_iter().filter(|(_, route)| !rejected.contains_key(&route.object)).collect();
+    snapshot.inbound =
+        snapshot.inbound.into_iter().filter(|(_, route)| !rejected.contains_key(&route.object)).collect();
+    snapshot.services =
+        snapshot.services.into_iter().filter(|(name, _)| !is_service(name.as_str())).collect();
     snapshot
 }
 

@@ -154,7 +154,7 @@ fn settings_that_would_be_ignored_are_refused_by_the_side_they_are_meant_for() {
         for (source, destination) in [("alice", "bob"), ("bob", "alice")] {
             let mesh =
                 Mesh::of(&[with(route(source, destination), &format!("/spec/{field}"), value.clone())]);
-            let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(paths).collect();
+            let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(|errors| paths(errors)).collect();
             assert_eq!(rejected, [format!("spec.{field}")]);
         }
     }
@@ -166,7 +166,7 @@ fn settings_that_would_be_ignored_are_refused_by_the_side_they_are_meant_for() {
             with(route("alice", "bob"), &pointer, value.clone()),
             with(route("bob", "alice"), &pointer, value),
         ]);
-        let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(paths).collect();
+        let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(|errors| paths(errors)).collect();
         assert_eq!(rejected, [format!("spec.{field}")]);
         assert!(mesh.snapshot.outbound.contains_key("bob"), "{field} means nothing to the source");
     }
@@ -192,7 +192,7 @@ fn everything_that_is_wrong_is_said_at_once() {
     });
     manifest["spec"]["transit"] = json!({});
     let mesh = Mesh::of(&[manifest]);
-    let (_, errors) = mesh.snapshot.rejected.first_key_value().unwrap();
+    let (_, errors) = mesh.snapshot.rejected.get_min().unwrap();
     assert_eq!(
         paths(errors),
         [
@@ -243,7 +243,7 @@ fn a_key_that_cannot_be_read_is_refused_even_where_it_is_not_the_peers() {
     for field in ["sourcePublicKey", "destinationPublicKey"] {
         let manifest = with(route("alice", "bob"), &format!("/spec/tokenConfig/{field}"), json!("AAAA"));
         let mesh = Mesh::of(&[manifest]);
-        let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(paths).collect();
+        let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(|errors| paths(errors)).collect();
         assert_eq!(rejected, [format!("spec.tokenConfig.{field}")]);
     }
 }
@@ -273,7 +273,7 @@ fn a_wrong_key_of_ours_and_a_missing_one_of_the_peer_are_said_at_once() {
     );
     let mut mesh = Mesh::empty();
     let (_, updates) = mesh.put(&manifest);
-    let paths: Vec<_> = mesh.snapshot.rejected.values().flat_map(paths).collect();
+    let paths: Vec<_> = mesh.snapshot.rejected.values().flat_map(|errors| paths(errors)).collect();
     assert_eq!(paths, ["spec.tokenConfig.sourcePublicKey", "spec.tokenConfig.destinationPublicKey"]);
     assert_eq!(reason(&updates), "KeyMismatch");
 }
