@@ -21,8 +21,8 @@ pub(crate) enum Selection {
     Endpoints,
     /// Certificates and keys (SDS).
     Secrets,
-    /// Filter configurations, such as the accepted tokens (ECDS).
-    Extensions,
+    /// Which requests take which route configuration (SRDS).
+    Scopes,
     /// All of them.
     All,
 }
@@ -36,7 +36,7 @@ impl Selection {
             (Selection::Clusters, "clusters", ResourceType::Cluster),
             (Selection::Endpoints, "endpoints", ResourceType::ClusterLoadAssignment),
             (Selection::Secrets, "secrets", ResourceType::Secret),
-            (Selection::Extensions, "extensions", ResourceType::TypedExtensionConfig),
+            (Selection::Scopes, "scopes", ResourceType::ScopedRouteConfiguration),
         ];
         let selected = KINDS.into_iter().filter(move |(kind, ..)| self == Self::All || self == *kind);
         selected.map(|(_, name, ty)| (name, ty))
@@ -47,13 +47,13 @@ impl Selection {
 pub(crate) fn dump(cache: &Cache, selection: Selection, show_secrets: bool) -> Value {
     let state = cache.state();
     let resources = |ty: ResourceType| {
-        let resource = |resource: &std::sync::Arc<xds::Resource>| {
+        let resource = |resource: &xds::Resource| {
             let mut config = envoy::to_json(ty.type_url(), resource.body())
                 .unwrap_or_else(|error| json!({"error": error.to_string()}));
             if !show_secrets {
                 envoy::redact(&mut config);
             }
-            json!({"name": &**resource.name(), "version": resource.version(), "config": config})
+            json!({"name": resource.name(), "version": resource.version(), "config": config})
         };
         state.resources(ty).map(resource).collect::<Vec<Value>>()
     };

@@ -1,23 +1,18 @@
 //! The state to serve: immutable, cheap to copy, published only when it differs.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use rpds::RedBlackTreeMapSync;
+use imbl::{OrdMap, ordmap::DiffItem};
 use tokio::sync::watch;
 
-use crate::resource::{Resource, ResourceType};
-
-/// How many generations a state remembers the changes of. A reader further behind compares everything.
-const REMEMBERED_GENERATIONS: usize = 64;
+use crate::resource::{Resource, ResourceType, Version};
 
 /// Holds the newest [`State`] and hands it to readers. Copies share it.
 ///
 /// Clients get no answer before the first state is set, so that a server which has not yet learned its
-/// configuration never looks like one with an empty configuration.
+/// configuration never looks like one with an empty configuration. Until then a state may be *restored* from an
+/// earlier run: that one is for clients that hold nothing, and never takes anything from the others.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     state: watch::Sender<Arc<State>>,
@@ -34,28 +29,51 @@ impl Cache {
     /// Where a type and name come twice the last one counts. Publishes nothing if nothing differs, and says
     /// whether it published.
     pub fn replace(&self, resources: impl IntoIterator<Item = (ResourceType, String, Bytes)>) -> bool {
-        let mut all: [BTreeMap<String, Bytes>; ResourceType::ALL.len()] = Default::default();
-        for (ty, name, body) in resources {
-            all[ty as usize].insert(name, body);
-        }
-        self.publish(|state| {
-            let mut changes = Vec::new();
-            for (ty, resources) in ResourceType::ALL.into_iter().zip(all) {
-                for name in state.names(ty).filter(|name| !resources.contains_key(name.as_ref())) {
-                    changes.push(Change::Remove(ty, name.to_string()));
-                }
-                changes.extend(resources.into_iter().map(|(name, body)| Change::Set(ty, name, body)));
-            }
-            changes
-        })
+        let whole = Whole::from_iter(resources);
+        self.publish(|state| whole.changes_from(state))
     }
 
     /// Makes these changes, in order, in one step: readers see all of them or none.
     ///
     /// Costs as much as there are changes, not as there are resources. Publishes nothing if nothing differs,
-    /// and says whether it published.
+    /// and says whether it published. The first changes, also after a state was restored, are made to an empty
+    /// state: they are all there is.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> bool {
-        self.publish(|_| changes)
+        self.publish(|state| {
+            if !state.is_restored {
+                return changes.into_iter().collect();
+            }
+            let mut whole = Whole::default();
+            for change in changes {
+                match change {
+                    Change::Set(ty, name, body) => whole.0[ty as usize].insert(name, body),
+                    Change::Remove(ty, name) => whole.0[ty as usize].remove(&name),
+                };
+            }
+            whole.changes_from(state)
+        })
+    }
+
+    /// Makes resources of an earlier run the state until the first [`Cache::replace`] or [`Cache::apply`].
+    ///
+    /// They may be older than what clients hold. So only streams whose client says that it holds nothing are served
+    /// from them; all others keep what they have, and hear nothing until a state is set. That state is not built on
+    /// the restored one, but what both have in common is not sent again.
+    ///
+    /// Does nothing once there is a state, restored or set, and says whether it published.
+    pub fn restore(&self, resources: impl IntoIterator<Item = (ResourceType, String, Bytes)>) -> bool {
+        let whole = Whole::from_iter(resources);
+        self.state.send_if_modified(|current| {
+            if current.is_loaded() {
+                return false;
+            }
+            let mut restored = State { generation: 1, is_restored: true, ..State::default() };
+            for change in whole.changes_from(current) {
+                restored.make(change);
+            }
+            *current = Arc::new(restored);
+            true
+        })
     }
 
     /// The newest state.
@@ -68,19 +86,18 @@ impl Cache {
         self.state.subscribe()
     }
 
-    fn publish<C: IntoIterator<Item = Change>>(&self, changes: impl FnOnce(&State) -> C) -> bool {
+    fn publish(&self, changes: impl FnOnce(&State) -> Vec<Change>) -> bool {
         self.state.send_if_modified(|current| {
             let mut next = State::clone(current);
-            let changed: Changed =
-                changes(current).into_iter().filter_map(|change| next.make(change)).collect();
-            if changed.is_empty() && current.is_loaded() {
+            let mut differs = false;
+            for change in changes(current) {
+                differs |= next.make(change);
+            }
+            if !differs && current.is_loaded() && !current.is_restored {
                 return false;
             }
             next.generation += 1;
-            next.recent.push_back(changed);
-            if next.recent.len() > REMEMBERED_GENERATIONS {
-                next.recent.pop_front();
-            }
+            next.is_restored = false;
             *current = Arc::new(next);
             true
         })
@@ -96,16 +113,42 @@ pub enum Change {
     Remove(ResourceType, String),
 }
 
-type Table = RedBlackTreeMapSync<Arc<str>, Arc<Resource>>;
-type Changed = Arc<[(ResourceType, Arc<str>)]>;
+/// All resources of a state to be, by type and name.
+#[derive(Default)]
+struct Whole([BTreeMap<String, Bytes>; ResourceType::ALL.len()]);
+
+impl FromIterator<(ResourceType, String, Bytes)> for Whole {
+    fn from_iter<I: IntoIterator<Item = (ResourceType, String, Bytes)>>(resources: I) -> Self {
+        let mut whole = Self::default();
+        for (ty, name, body) in resources {
+            whole.0[ty as usize].insert(name, body);
+        }
+        whole
+    }
+}
+
+impl Whole {
+    /// What makes this of a state; resources that it has already are among them.
+    fn changes_from(self, state: &State) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (ty, resources) in ResourceType::ALL.into_iter().zip(self.0) {
+            let gone = state.names(ty).filter(|name| !resources.contains_key(*name));
+            changes.extend(gone.map(|name| Change::Remove(ty, name.to_owned())));
+            changes.extend(resources.into_iter().map(|(name, body)| Change::Set(ty, name, body)));
+        }
+        changes
+    }
+}
+
+/// The resources of one type. A state shares all nodes of this tree but those on the way to what it changed.
+type Table = OrdMap<ByName, Version>;
 
 /// All resources at one moment. Copies share what they have in common.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     generation: u64,
+    is_restored: bool,
     tables: [Table; ResourceType::ALL.len()],
-    /// What changed in each of the last generations, the newest last.
-    recent: VecDeque<Changed>,
 }
 
 impl State {
@@ -114,65 +157,100 @@ impl State {
         self.generation
     }
 
-    /// Whether this is a state somebody has set.
+    /// Whether this is a state somebody has set or restored.
     pub fn is_loaded(&self) -> bool {
         self.generation > 0
     }
 
+    /// Whether this is what an earlier run has left, see [`Cache::restore`].
+    pub fn is_restored(&self) -> bool {
+        self.is_restored
+    }
+
     /// The resource of a type and name.
-    pub fn resource(&self, ty: ResourceType, name: &str) -> Option<&Arc<Resource>> {
-        self.tables[ty as usize].get(name)
+    pub fn resource(&self, ty: ResourceType, name: &str) -> Option<&Resource> {
+        self.tables[ty as usize].get_key_value(name.as_bytes()).map(|(ByName(resource), _)| resource)
     }
 
     /// All resources of a type, ordered by name.
-    pub fn resources(&self, ty: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
-        self.tables[ty as usize].values()
+    pub fn resources(&self, ty: ResourceType) -> impl Iterator<Item = &Resource> {
+        self.tables[ty as usize].keys().map(|ByName(resource)| resource)
     }
 
     /// The names of all resources of a type, in order.
-    pub fn names(&self, ty: ResourceType) -> impl Iterator<Item = &Arc<str>> {
-        self.tables[ty as usize].keys()
+    pub fn names(&self, ty: ResourceType) -> impl Iterator<Item = &str> {
+        self.resources(ty).map(Resource::name)
     }
 
     /// How many resources of a type there are.
     pub fn count(&self, ty: ResourceType) -> usize {
-        self.tables[ty as usize].size()
+        self.tables[ty as usize].len()
     }
 
-    /// What changed after an older generation, or `None` if that is too long ago to tell.
-    pub(crate) fn changes_since(
-        &self,
-        generation: u64,
-    ) -> Option<impl Iterator<Item = &(ResourceType, Arc<str>)>> {
-        let behind = usize::try_from(self.generation.checked_sub(generation)?).ok()?;
-        let first = self.recent.len().checked_sub(behind)?;
-        Some(self.recent.range(first..).flat_map(|changed| changed.iter()))
+    /// The names of a type that have come, gone or changed since another state, in order.
+    ///
+    /// Costs as much as there are, not as there are resources, if one state was made from the other.
+    pub fn changes_since<'a>(&'a self, old: &'a Self, ty: ResourceType) -> impl Iterator<Item = &'a str> {
+        let (old, new) = (&old.tables[ty as usize], &self.tables[ty as usize]);
+        old.diff(new).map(|item| match item {
+            DiffItem::Add(changed, _) | DiffItem::Remove(changed, _) => changed.0.name(),
+            DiffItem::Update { new: (changed, _), .. } => changed.0.name(),
+        })
     }
 
-    /// Makes a change and says what it changed, if anything.
-    fn make(&mut self, change: Change) -> Option<(ResourceType, Arc<str>)> {
+    /// Makes a change, and says whether anything differs afterwards.
+    fn make(&mut self, change: Change) -> bool {
         match change {
             Change::Set(ty, name, body) => {
-                let table = &mut self.tables[ty as usize];
-                let old = table.get(name.as_str());
-                if old.is_some_and(|old| old.body() == &body) {
-                    return None;
+                if self.resource(ty, &name).is_some_and(|old| old.body() == body) {
+                    return false;
                 }
-                let name = old.map_or_else(|| Arc::from(name), |old| Arc::clone(old.name()));
-                table.insert_mut(Arc::clone(&name), Arc::new(Resource::new(Arc::clone(&name), body)));
-                Some((ty, name))
+                let resource = Resource::new(&name, &body);
+                let version = resource.version();
+                self.tables[ty as usize].insert(ByName(resource), version);
+                true
             }
-            Change::Remove(ty, name) => {
-                self.tables[ty as usize].remove_mut(name.as_str()).then(|| (ty, Arc::from(name)))
-            }
+            Change::Remove(ty, name) => self.tables[ty as usize].remove(name.as_bytes()).is_some(),
         }
     }
 }
 
+/// A resource in a table, ordered by its name alone. The version beside it tells a change of its content.
+#[derive(Clone, Debug)]
+struct ByName(Resource);
+
+impl Borrow<[u8]> for ByName {
+    fn borrow(&self) -> &[u8] {
+        self.0.name_bytes()
+    }
+}
+
+impl Ord for ByName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.name_bytes().cmp(other.0.name_bytes())
+    }
+}
+
+impl PartialOrd for ByName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByName {}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
     use ResourceType::{Cluster, Listener};
+    use proptest::prelude::*;
+
+    use super::*;
 
     fn set(ty: ResourceType, name: &str, body: &'static str) -> Change {
         Change::Set(ty, name.to_owned(), Bytes::from_static(body.as_bytes()))
@@ -182,8 +260,13 @@ mod tests {
         resources.iter().map(|(ty, name, body)| (*ty, (*name).to_owned(), Bytes::from(*body))).collect()
     }
 
-    fn changes(state: &State, since: u64) -> Option<Vec<(ResourceType, &str)>> {
-        Some(state.changes_since(since)?.map(|(ty, name)| (*ty, name.as_ref())).collect())
+    fn changes(old: &State, new: &State) -> Vec<(ResourceType, String)> {
+        let of = |ty| new.changes_since(old, ty).map(move |name| (ty, name.to_owned()));
+        ResourceType::ALL.into_iter().flat_map(of).collect()
+    }
+
+    fn body(state: &State, ty: ResourceType, name: &str) -> Option<String> {
+        state.resource(ty, name).map(|resource| String::from_utf8_lossy(resource.body()).into_owned())
     }
 
     #[test]
@@ -216,29 +299,67 @@ mod tests {
         cache.replace(whole(&[(Cluster, "b", "2"), (Cluster, "c", "1"), (Listener, "a", "1")]));
         let after = cache.state();
 
-        assert_eq!(changes(&after, 1), Some(vec![(Cluster, "a"), (Cluster, "b"), (Cluster, "c")]));
-        assert_eq!(after.names(Cluster).map(AsRef::as_ref).collect::<Vec<&str>>(), ["b", "c"]);
-        let (old, new) = (before.resource(Listener, "a"), after.resource(Listener, "a"));
-        assert!(Arc::ptr_eq(old.expect("set before"), new.expect("set after")));
+        let changed = [(Cluster, "a"), (Cluster, "b"), (Cluster, "c")];
+        assert_eq!(changes(&before, &after), changed.map(|(ty, name)| (ty, name.to_owned())));
+        assert_eq!(after.names(Cluster).collect::<Vec<&str>>(), ["b", "c"]);
+        let bodies = [&before, &after].map(|state| state.resource(Listener, "a").map(Resource::body));
+        assert_eq!(bodies[0].map(<[u8]>::as_ptr), bodies[1].map(<[u8]>::as_ptr), "it is shared");
         assert_eq!(before.count(Cluster), 2, "an older state stays as it was");
     }
 
     #[test]
-    fn changes_are_told_since_any_remembered_generation() {
-        let cache = Cache::new();
-        for name in ["a", "b", "c"] {
-            cache.apply([set(Cluster, name, "1")]);
+    fn a_restored_state_lasts_until_one_is_set() {
+        let old = [(Cluster, "a", "1"), (Cluster, "b", "1")];
+        for set_by_changes in [false, true] {
+            let cache = Cache::new();
+            assert!(cache.restore(whole(&old)));
+            let restored = cache.state();
+            assert!(restored.is_loaded() && restored.is_restored());
+            assert!(!cache.restore(whole(&[])), "there is a state");
+            if set_by_changes {
+                assert!(cache.apply([Change::Remove(Cluster, "b".to_owned()), set(Cluster, "a", "1")]));
+            } else {
+                assert!(cache.replace(whole(&old[..1])));
+            }
+            let state = cache.state();
+            assert!(state.is_loaded() && !state.is_restored());
+            assert_eq!(changes(&restored, &state), [(Cluster, "b".to_owned())]);
+            assert!(!cache.restore(whole(&old)));
         }
-        let state = cache.state();
-        assert_eq!(changes(&state, 3), Some(vec![]));
-        assert_eq!(changes(&state, 1), Some(vec![(Cluster, "b"), (Cluster, "c")]));
-        assert_eq!(changes(&state, 4), None, "a generation of the future is no generation of ours");
+    }
 
-        for body in (0..REMEMBERED_GENERATIONS).map(|n| n.to_string()) {
-            cache.apply([Change::Set(Cluster, "d".to_owned(), body.into())]);
+    #[test]
+    fn a_state_equal_to_the_restored_one_is_set_without_changes() {
+        let cache = Cache::new();
+        cache.restore(whole(&[(Cluster, "a", "1")]));
+        let restored = cache.state();
+        assert!(cache.replace(whole(&[(Cluster, "a", "1")])));
+        assert_eq!(changes(&restored, &cache.state()), []);
+        assert!(!cache.state().is_restored());
+    }
+
+    proptest! {
+        #[test]
+        fn what_changed_is_told_between_any_two_states(
+            rounds in prop::collection::vec(prop::collection::vec((0..200u8, 0..4u8), 0..40), 1..8),
+        ) {
+            let cache = Cache::new();
+            let mut states = vec![cache.state()];
+            for round in rounds {
+                cache.apply(round.into_iter().map(|(name, body)| match body {
+                    0 => Change::Remove(Cluster, name.to_string()),
+                    body => Change::Set(Cluster, name.to_string(), body.to_string().into()),
+                }));
+                states.push(cache.state());
+            }
+            for (old, new) in states.iter().flat_map(|old| states.iter().map(move |new| (old, new))) {
+                let mut names: Vec<String> = (0..200).map(|name| name.to_string()).collect();
+                names.sort();
+                let differs = |name: &String| body(old, Cluster, name) != body(new, Cluster, name);
+                let expected: Vec<String> = names.into_iter().filter(differs).collect();
+                prop_assert_eq!(new.changes_since(old, Cluster).collect::<Vec<_>>(), expected);
+            }
         }
-        assert_eq!(changes(&cache.state(), 2), None);
-        assert_eq!(changes(&cache.state(), 3).map(|names| names.len()), Some(REMEMBERED_GENERATIONS));
     }
 
     #[test]
@@ -248,9 +369,7 @@ mod tests {
         for body in ["1", "2", "3"] {
             cache.apply([set(Cluster, "a", body)]);
         }
-        let newest =
-            reader.borrow_and_update().resource(Cluster, "a").map(|resource| resource.body().clone());
-        assert_eq!(newest, Some(Bytes::from_static(b"3")));
+        assert_eq!(body(&reader.borrow_and_update(), Cluster, "a").as_deref(), Some("3"));
         assert!(!reader.has_changed().expect("the cache lives"));
     }
 }

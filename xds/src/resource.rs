@@ -1,10 +1,11 @@
 //! What an xDS server serves: named, versioned, encoded messages of a few types.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use triomphe::ThinArc;
 
 /// The types of resource this server serves.
 ///
@@ -142,40 +143,61 @@ impl FromStr for Version {
 
 /// One resource: its name, its encoded content, and the version that follows from the content.
 ///
-/// Encoded and hashed once; clients and states share it.
+/// Encoded and hashed once, and kept in one piece of memory: copies, which clients and states hold, share it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Resource {
-    name: Arc<str>,
+pub struct Resource(ThinArc<Head, u8>);
+
+/// What stands before the name and the body.
+#[derive(PartialEq, Eq)]
+struct Head {
     version: Version,
-    body: Bytes,
+    name_bytes: usize,
 }
 
 impl Resource {
     /// A resource whose message, encoded, is `body`.
-    pub fn new(name: impl Into<Arc<str>>, body: Bytes) -> Self {
-        Self { name: name.into(), version: Version::of(&body), body }
+    pub fn new(name: &str, body: &[u8]) -> Self {
+        let head = Head { version: Version::of(body), name_bytes: name.len() };
+        Self(ThinArc::from_header_and_slice(head, &[name.as_bytes(), body].concat()))
     }
 
     /// The name, unique within the type.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
+    pub fn name(&self) -> &str {
+        // Always a name: it was put in as one.
+        str::from_utf8(self.name_bytes()).unwrap_or_default()
     }
 
     /// The version, a hash of the content.
     pub fn version(&self) -> Version {
-        self.version
+        self.0.header.header.version
     }
 
     /// The encoded message: what goes into the `value` of a `google.protobuf.Any`.
-    pub fn body(&self) -> &Bytes {
-        &self.body
+    pub fn body(&self) -> &[u8] {
+        &self.0.slice[self.0.header.header.name_bytes..]
+    }
+
+    /// The encoded message as a piece of bytes that keeps the resource alive, without copying it.
+    pub fn to_bytes(&self) -> Bytes {
+        struct Body(Resource);
+        impl AsRef<[u8]> for Body {
+            fn as_ref(&self) -> &[u8] {
+                self.0.body()
+            }
+        }
+        Bytes::from_owner(Body(self.clone()))
+    }
+
+    /// The name, whose order is that of its bytes.
+    pub(crate) fn name_bytes(&self) -> &[u8] {
+        &self.0.slice[..self.0.header.header.name_bytes]
     }
 }
 
 /// Leaves the body out: it may hold keys and tokens.
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.name, self.version)
+        write!(f, "{}@{}", self.name(), self.version())
     }
 }
 
@@ -225,8 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn the_body_is_shared_not_copied() {
+        let resource = Resource::new("name", b"body");
+        let bytes = resource.to_bytes();
+        assert_eq!((resource.name(), resource.body(), &bytes[..]), ("name", &b"body"[..], &b"body"[..]));
+        assert_eq!(bytes.as_ptr(), resource.body().as_ptr());
+        drop(resource);
+        assert_eq!(bytes, "body");
+    }
+
+    #[test]
     fn debug_output_keeps_the_body_to_itself() {
-        let resource = Resource::new("key", Bytes::from_static(b"hunter2"));
+        let resource = Resource::new("key", b"hunter2");
         assert_eq!(format!("{resource:?}"), format!("key@{}", Version::of(b"hunter2")));
     }
 }

@@ -32,11 +32,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use jiff::Timestamp;
@@ -76,6 +72,8 @@ pub(crate) struct Session {
     rejections: Rejections,
     /// Whether the client has asked for clusters, which Envoy does first.
     begun: bool,
+    /// Whether the client has said that it holds something from an earlier stream.
+    holds_something: bool,
     nonces: u64,
 }
 
@@ -90,6 +88,7 @@ impl Session {
             subscriptions: ResourceType::ALL.map(subscription),
             rejections,
             begun: false,
+            holds_something: false,
             nonces: 0,
         }
     }
@@ -105,6 +104,9 @@ impl Session {
         self.check_names(&request)?;
         if ty == ResourceType::Cluster && !std::mem::replace(&mut self.begun, true) && request.holds_nothing {
             self.begin_anew();
+        }
+        if !request.holds_nothing && !self.subscription(ty).has_started() {
+            self.keep_what_it_holds();
         }
         let subscription = &mut self.subscriptions[ty as usize];
         if self.protocol == Protocol::StateOfTheWorld && subscription.is_stale(&request.nonce) {
@@ -126,21 +128,31 @@ impl Session {
     fn begin_anew(&mut self) {
         self.rejections.clear();
         for subscription in &mut self.subscriptions {
-            subscription.review_all(&self.state);
+            subscription.review_open(&self.state);
         }
     }
 
-    /// Takes a new state. What changed is compared name by name if that is known, else everything is.
+    /// Takes a new state. Costs as much as differs from the last one that this client was told of.
+    ///
+    /// A restored state may be older than what the client holds, so only a client that holds nothing hears of it.
     pub(crate) fn update(&mut self, state: Arc<State>) {
-        let old = std::mem::replace(&mut self.state, state);
-        if let Some(changes) = self.state.changes_since(old.generation()) {
-            for (ty, name) in changes {
-                self.subscriptions[*ty as usize].review(&self.state, name);
-            }
+        if state.is_restored() && self.holds_something {
             return;
         }
+        let old = std::mem::replace(&mut self.state, state);
         for subscription in &mut self.subscriptions {
-            subscription.review_all(&self.state);
+            subscription.update(&old, &self.state);
+        }
+    }
+
+    /// The client has said that it holds something: what it was to be told from a restored state is forgotten.
+    fn keep_what_it_holds(&mut self) {
+        self.holds_something = true;
+        if self.state.is_restored() {
+            let restored = std::mem::take(&mut self.state);
+            for subscription in &mut self.subscriptions {
+                subscription.update(&restored, &self.state);
+            }
         }
     }
 
@@ -190,7 +202,7 @@ impl Session {
     /// Whether the client subscribes to this resource and, if so, which version it holds.
     pub(crate) fn holds(&self, ty: ResourceType, name: &str) -> Option<Option<Version>> {
         let subscription = self.subscription(ty);
-        subscription.wants(name).then(|| subscription.held_version(name))
+        subscription.wants(name).then(|| subscription.held_version(&self.state, name))
     }
 
     /// What the client asks for, has been sent and has answered, for each type it subscribes to.
@@ -200,10 +212,10 @@ impl Session {
             let subscription = self.subscription(ty);
             let subscribed = subscription.subscribed(&self.state);
             let mut resources: BTreeMap<String, ResourceStatus> = BTreeMap::new();
-            for (name, held) in subscription.held() {
+            for (name, held) in subscription.known(&self.state) {
                 let version = held.version();
                 resources
-                    .insert(name.to_string(), ResourceStatus { sent: version, acked: version, nack: None });
+                    .insert(name.to_owned(), ResourceStatus { sent: version, acked: version, nack: None });
             }
             for (name, nack) in self.rejections.of(ty) {
                 if subscription.wants(&name) {
@@ -213,8 +225,7 @@ impl Session {
                 }
             }
             for (name, content) in subscription.unanswered().flat_map(|response| &response.batch) {
-                resources.entry(name.to_string()).or_default().sent =
-                    content.as_ref().map(|resource| resource.version());
+                resources.entry(name.to_string()).or_default().sent = content.as_ref().map(Resource::version);
             }
             if subscribed > 0 || !resources.is_empty() {
                 types.insert(ty, TypeStatus::new(subscribed, resources));
@@ -258,7 +269,7 @@ impl Session {
         let nonce = self.nonces.to_string();
         let subscription = &mut self.subscriptions[ty as usize];
         let resources = if self.protocol == Protocol::StateOfTheWorld && ty.is_listed_whole() {
-            subscription.listing(&batch)
+            subscription.listing(&self.state, &batch)
         } else {
             batch.iter().filter_map(|(_, content)| content.clone()).collect()
         };
@@ -271,8 +282,6 @@ impl Session {
 
 /// The name under which a cluster asks for its endpoints, if it does.
 fn endpoints_name(cluster: &Resource) -> Option<Arc<str>> {
-    let name = Arc::clone(cluster.name());
-    let cluster = Cluster::decode(cluster.body().clone()).ok()?;
-    let service = cluster.eds_cluster_config?.service_name;
-    Some(if service.is_empty() { name } else { Arc::from(service) })
+    let service = Cluster::decode(cluster.body()).ok()?.eds_cluster_config?.service_name;
+    Some(Arc::from(if service.is_empty() { cluster.name() } else { &service }))
 }

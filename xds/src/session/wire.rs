@@ -97,7 +97,7 @@ impl From<DiscoveryRequest> for Request {
 pub(crate) struct Response {
     pub(crate) ty: ResourceType,
     pub(crate) nonce: String,
-    pub(crate) resources: Vec<Arc<Resource>>,
+    pub(crate) resources: Vec<Resource>,
     /// Names without a resource. Told in delta only; state-of-the-world tells them by absence or not at all.
     pub(crate) removed: Vec<Arc<str>>,
 }
@@ -105,7 +105,7 @@ pub(crate) struct Response {
 impl From<Response> for DeltaDiscoveryResponse {
     fn from(response: Response) -> Self {
         let resources = response.resources.iter().map(|resource| DeltaResource {
-            name: resource.name().to_string(),
+            name: resource.name().to_owned(),
             version: resource.version().to_string(),
             resource: Some(any(response.ty, resource)),
             ..DeltaResource::default()
@@ -139,7 +139,7 @@ fn any(ty: ResourceType, resource: &Resource) -> Any {
 
 /// One version for all of a response, so that people can compare what two clients have. The session itself
 /// relies on nonces and on the resources' own versions.
-fn system_version(resources: &[Arc<Resource>]) -> String {
+fn system_version(resources: &[Resource]) -> String {
     let mut listed = Vec::new();
     for resource in resources {
         listed.extend_from_slice(resource.name().as_bytes());

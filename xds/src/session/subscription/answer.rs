@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 use super::{Batch, Held, Outstanding, Subscription};
 use crate::{
     cache::State,
+    resource::Resource,
     session::{
         Protocol,
         nack::{self, Blame, Nack},
@@ -99,8 +100,11 @@ impl Subscription {
     /// Sends again what the client may or may not have taken.
     fn doubt(&mut self, state: &State, batch: Batch) {
         for (name, content) in batch {
-            if content.is_some() && !matches!(self.held.get(&name), Some(Held::Acknowledged(_))) {
-                self.held.insert(Arc::clone(&name), Held::Unknown(None));
+            if !self.wants(&name) {
+                continue;
+            }
+            if content.is_some() && !matches!(self.held(state, &name), Held::Acknowledged(_)) {
+                self.hold(state, &name, Held::Unknown(None));
             }
             self.again.insert(Arc::clone(&name));
             self.review(state, &name);
@@ -109,21 +113,20 @@ impl Subscription {
 
     fn accept(&mut self, state: &State, batch: Batch) {
         for (name, content) in batch {
-            match content {
-                Some(resource) => {
-                    let newest = state.resource(self.ty, &name);
-                    if newest.is_some_and(|newest| newest.version() == resource.version()) {
-                        self.rejections.remove(self.ty, &name);
-                    }
-                    self.held.insert(Arc::clone(&name), Held::Acknowledged(resource));
-                }
-                None if self.names.contains(&name) => {
-                    self.held.insert(Arc::clone(&name), Held::Nothing);
-                }
-                None => {
-                    self.held.remove(&name);
-                }
+            if let Some(resource) = &content
+                && state.resource(self.ty, &name).map(Resource::version) == Some(resource.version())
+            {
+                self.rejections.remove(self.ty, &name);
             }
+            if !self.wants(&name) {
+                continue;
+            }
+            let held = match content {
+                Some(resource) => Held::Acknowledged(resource),
+                None if self.names.contains(&name) => Held::Nothing,
+                None => Held::Unseen,
+            };
+            self.hold(state, &name, held);
             self.review(state, &name);
         }
     }
@@ -154,13 +157,13 @@ impl Subscription {
         for (name, version) in bad.into_iter().filter_map(|(name, content)| Some((name, content?.version())))
         {
             warn!(ty = %self.ty, %name, %version, error = %message, "a resource was rejected");
-            let keeps_another = match self.held.get(&name) {
-                Some(Held::Acknowledged(held)) => held.version() != version,
-                Some(Held::Unknown(_)) => true,
-                Some(Held::Nothing) | None => false,
+            let keeps_another = match self.held(state, &name) {
+                Held::Acknowledged(held) => held.version() != version,
+                Held::Unknown(_) => true,
+                Held::Nothing | Held::Unseen => false,
             };
-            if !keeps_another {
-                self.held.insert(Arc::clone(&name), Held::Nothing);
+            if self.wants(&name) && !keeps_another {
+                self.hold(state, &name, Held::Nothing);
             }
             self.rejections.insert(self.ty, &name, Nack { version, message: message.clone(), at });
             self.review(state, &name);

@@ -123,12 +123,8 @@ impl Client {
 
     fn receive(&mut self, response: &Response) {
         let ty = response.ty;
-        let bad: Vec<&str> = response
-            .resources
-            .iter()
-            .filter(|resource| is_bad(resource))
-            .map(|bad| bad.name().as_ref())
-            .collect();
+        let bad: Vec<&str> =
+            response.resources.iter().filter(|resource| is_bad(resource)).map(Resource::name).collect();
         if bad.is_empty() || self.applies_good {
             self.apply(response);
         }
@@ -146,8 +142,7 @@ impl Client {
     fn apply(&mut self, response: &Response) {
         let ty = response.ty;
         if self.protocol == Protocol::StateOfTheWorld && ty.is_listed_whole() {
-            let listed: BTreeSet<&str> =
-                response.resources.iter().map(|resource| resource.name().as_ref()).collect();
+            let listed: BTreeSet<&str> = response.resources.iter().map(Resource::name).collect();
             self.holds.retain(|(of, name), _| *of != ty || listed.contains(name.as_str()));
         }
         if self.protocol == Protocol::Delta {
@@ -265,7 +260,7 @@ impl World {
                 let wants = ty.is_listed_whole()
                     || self.client.names.get(&ty).is_some_and(|names| names.contains(name));
                 let holds = self.client.holds.get(&(ty, name.to_owned())).map(String::as_str);
-                let serves = state.resource(ty, name).map(|resource| resource.body().as_ref());
+                let serves = state.resource(ty, name).map(Resource::body);
                 match serves {
                     _ if !wants => assert_eq!(holds, None, "{ty} {name}"),
                     Some(b"bad") => {

@@ -1,0 +1,66 @@
+//! Clients that come back, and states that come back.
+
+use super::*;
+
+#[test]
+fn a_client_that_comes_back_is_sent_the_difference() {
+    let mut stream = delta(&[(Clusters, "same", "1"), (Clusters, "changed", "2"), (Clusters, "new", "1")]);
+    let held = [("same", "1"), ("changed", "1"), ("gone", "1")];
+    stream.change(Clusters, &[], &[], &held);
+    assert_eq!(stream.settle(), ["Cluster changed=2 new=1", "Cluster -gone"]);
+    stream.reconnect();
+    stream.change(Clusters, &["*"], &[], &[("same", "1"), ("changed", "2"), ("new", "1")]);
+    stream.change(Routes, &[], &[], &[("not wanted any more", "1")]);
+    assert_eq!(stream.holds(Clusters, "changed"), Some(Some(version("2"))));
+    assert_eq!(stream.settle(), [""; 0]);
+    stream.reconnect();
+    stream.change(Clusters, &[], &[], &[("same", "1"), ("changed", "2"), ("new", "1")]);
+    assert_eq!(stream.settle(), [""; 0]);
+}
+
+#[test]
+fn versions_of_another_server_are_replaced() {
+    let mut stream = delta(&[(Clusters, "a", "1")]);
+    let held = HashMap::from([("a".to_owned(), "v1".to_owned())]);
+    let interest = Interest::Change { subscribe: vec![], unsubscribe: vec![], held };
+    stream.request(Clusters, "left over from the last stream", None, interest).expect("within the limits");
+    assert_eq!(stream.settle(), ["Cluster a=1"]);
+}
+
+#[test]
+fn a_rejection_outlives_the_stream() {
+    let mut stream = delta(&[(Clusters, "a", "1"), (Clusters, "b", "1")]);
+    stream.subscribe(Clusters, &[]);
+    stream.settle();
+    stream.set(Clusters, "b", "bad");
+    stream.settle_but("no", is_bad);
+    stream.reconnect();
+    stream.change(Clusters, &[], &[], &[("a", "1"), ("b", "1")]);
+    assert_eq!(stream.settle(), [""; 0]);
+    stream.reconnect();
+    stream.subscribe(Clusters, &[]);
+    assert_eq!(stream.settle(), ["Cluster a=1"], "a client that lost the good version gets none");
+    stream.set(Clusters, "b", "2");
+    assert_eq!(stream.settle(), ["Cluster b=2"]);
+    assert_eq!(stream.session.status()[&Clusters].resources["b"].nack, None);
+}
+
+#[test]
+fn a_new_process_is_sent_what_the_last_one_rejected() {
+    let mut stream = delta(&[(Clusters, "a", "1"), (Listeners, "b", "bad")]);
+    stream.subscribe(Clusters, &[]);
+    stream.subscribe(Listeners, &[]);
+    stream.settle_but("port in use", is_bad);
+    stream.reconnect();
+    stream.subscribe(Listeners, &[]);
+    let interest = Interest::Change { subscribe: vec![], unsubscribe: vec![], held: HashMap::new() };
+    let type_url = Clusters.type_url().to_owned();
+    let nonce = String::new();
+    let first = Request { node: None, type_url, nonce, error: None, holds_nothing: true, interest };
+    for _ in 0..2 {
+        stream.session.request(first.clone(), Timestamp::UNIX_EPOCH).expect("within the limits");
+    }
+    assert_eq!(stream.settle_but("port in use", is_bad), ["Cluster a=1", "Listener b=bad"]);
+    stream.session.request(first, Timestamp::UNIX_EPOCH).expect("within the limits");
+    assert_eq!(stream.settle(), [""; 0], "only the first request tells of a new process");
+}
