@@ -13,12 +13,12 @@
 //!                                                Clients: who is connected, sent, ACKed, NACKed
 //! ```
 //!
-//! - **A change costs what it changes.** A [`State`] shares all it has in common with the state before, and knows
-//!   what changed in the last generations. A session looks at those names and sends those resources. If changes
-//!   come faster than a client answers, they coalesce: at most one response of each type is on its way to a
-//!   client, and the next one carries the newest content.
+//! - **A change costs what it changes.** A [`State`] shares all it has in common with the states before, so that what
+//!   differs between any two is found without looking at the rest. A session sends that, and keeps in mind what its
+//!   client holds only where it differs from the state. If changes come faster than a client answers, they coalesce:
+//!   at most one response of each type is on its way to a client, and the next one carries the newest content.
 //! - **A bad resource hurts only itself.** What a client rejects (NACK) is found, held back until its content
-//!   changes, and shown with the client's words in [`Clients::snapshot`]. The client keeps the version it accepted
+//!   changes, and shown with the client's words in [`Clients::rejections`]. The client keeps the version it accepted
 //!   last, and all other resources go on.
 //! - **Make before break.** Clusters, endpoints, secrets and extension configs are sent and answered before the
 //!   listeners and routes that came with them. What goes is removed in the reverse order, after all that comes.
@@ -71,4 +71,4 @@ pub use listen::{BindError, InvalidListenAddress, ListenAddress, Listener, Socke
 pub use resource::{InvalidVersion, Resource, ResourceType, Version};
 pub use server::{Bound, ServeError, bind};
 pub use session::{Nack, Protocol};
-pub use status::{ClientStatus, Clients, ResourceStatus, TypeStatus};
+pub use status::{ClientStatus, Clients, Rejection, ResourceStatus, TypeStatus};

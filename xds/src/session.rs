@@ -47,7 +47,7 @@ use crate::{
 };
 pub use nack::Nack;
 pub(crate) use nack::Rejections;
-use subscription::{Batch, Outstanding, Subscription};
+use subscription::{Batch, Subscription};
 pub use wire::Protocol;
 pub(crate) use wire::{Request, Response};
 
@@ -254,11 +254,12 @@ impl Session {
     }
 
     /// Envoy warms an updated cluster until its endpoints are sent, even if it has them (xDS protocol, "Resource
-    /// warming").
+    /// warming"), and even if it rejected them when the cluster was another: it may have been the cluster's fault.
     fn send_endpoints_of(&mut self, clusters: &Batch) {
         let endpoints = &mut self.subscriptions[ResourceType::ClusterLoadAssignment as usize];
         for resource in clusters.iter().filter_map(|(_, content)| content.as_ref()) {
             if let Some(name) = endpoints_name(resource) {
+                self.rejections.remove(ResourceType::ClusterLoadAssignment, &name);
                 endpoints.send_again(&self.state, &name);
             }
         }
@@ -275,7 +276,7 @@ impl Session {
         };
         let removed = batch.iter().filter(|(_, content)| content.is_none()).map(|(name, _)| Arc::clone(name));
         let response = Response { ty, nonce: nonce.clone(), resources, removed: removed.collect() };
-        subscription.sent(&self.state, Outstanding { nonce, batch, sent: now });
+        subscription.sent(&self.state, nonce, batch, now);
         response
     }
 }

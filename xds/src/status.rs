@@ -1,7 +1,7 @@
 //! Who is connected, what each client was sent, and what it said to that.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,6 +26,8 @@ pub struct Clients(Arc<Shared>);
 struct Shared {
     registry: Mutex<Registry>,
     ticks: watch::Sender<u64>,
+    /// Counts the changes of what clients reject.
+    rejections: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ struct Stream {
     peer: String,
     protocol: Protocol,
     connected_since: Timestamp,
+    rejections: Rejections,
     session: Mutex<Session>,
 }
 
@@ -83,6 +86,21 @@ impl Clients {
         held.peek().is_some() && held.all(|held| held == Some(version))
     }
 
+    /// What the connected clients reject, the client connected first first.
+    ///
+    /// Costs as much as there are streams and rejections, however many resources there are.
+    pub fn rejections(&self) -> Vec<Rejection> {
+        let mut nodes = BTreeSet::new();
+        let streams = self.streams();
+        let first = streams.iter().filter(|stream| nodes.insert(stream.rejections.id()));
+        first.flat_map(|stream| stream.rejections()).collect()
+    }
+
+    /// Wakes when [`Clients::rejections`] may differ: far less often than [`Clients::changes`].
+    pub fn rejection_changes(&self) -> watch::Receiver<u64> {
+        self.0.rejections.subscribe()
+    }
+
     /// Wakes when a client connects, disconnects or has sent a request: each time [`Clients::snapshot`] may differ.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.ticks.subscribe()
@@ -100,14 +118,15 @@ impl Clients {
         if registry.streams.len() >= limits.streams {
             return None;
         }
-        let session = Session::new(protocol, limits.clone(), registry.rejections(&node));
+        let rejections = registry.rejections(&node, &self.0.rejections);
+        let session = Mutex::new(Session::new(protocol, limits.clone(), rejections.clone()));
         let connected_since = Timestamp::now();
-        let stream = Arc::new(Stream { node, peer, protocol, connected_since, session: Mutex::new(session) });
+        let stream = Arc::new(Stream { node, peer, protocol, connected_since, rejections, session });
         registry.opened += 1;
         let id = registry.opened;
         registry.streams.insert(id, Arc::clone(&stream));
         drop(registry);
-        self.tick();
+        self.come_or_go(&stream);
         Some(Connection { id, stream, clients: self.clone() })
     }
 
@@ -119,6 +138,14 @@ impl Clients {
         self.0.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells whoever watches that a stream has begun or ended.
+    fn come_or_go(&self, stream: &Stream) {
+        self.tick();
+        if !stream.rejections.is_empty() {
+            self.0.rejections.send_modify(|changes| *changes += 1);
+        }
+    }
+
     fn tick(&self) {
         self.0.ticks.send_modify(|ticks| *ticks += 1);
     }
@@ -127,14 +154,14 @@ impl Clients {
 impl Registry {
     /// What this node has rejected so far. Another version of the same node's software starts anew, and so does
     /// every client that does not name its node.
-    fn rejections(&mut self, node: &Node) -> Rejections {
+    fn rejections(&mut self, node: &Node, changes: &watch::Sender<u64>) -> Rejections {
         if node.id.is_empty() {
-            return Rejections::default();
+            return Rejections::new(changes.clone());
         }
         let known = self.nodes.iter().position(|(known, _)| known == node);
         let (node, rejections) = known
             .and_then(|position| self.nodes.remove(position))
-            .unwrap_or_else(|| (node.clone(), Rejections::default()));
+            .unwrap_or_else(|| (node.clone(), Rejections::new(changes.clone())));
         self.nodes.push_back((node, rejections.clone()));
         if self.nodes.len() > REMEMBERED_NODES {
             self.nodes.pop_front();
@@ -146,6 +173,17 @@ impl Registry {
 impl Stream {
     fn lock(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rejections(&self) -> Vec<Rejection> {
+        let of = |ty| {
+            let nacks = self.rejections.of(ty).into_iter();
+            nacks.map(move |(name, nack)| {
+                let (name, node) = (name.to_string(), self.node.id.clone());
+                Rejection { ty, name, node, nack }
+            })
+        };
+        ResourceType::ALL.into_iter().flat_map(of).collect()
     }
 
     fn status(&self) -> ClientStatus {
@@ -183,8 +221,26 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.clients.lock().streams.remove(&self.id);
-        self.clients.tick();
+        self.clients.come_or_go(&self.stream);
     }
+}
+
+/// A resource that a client rejects.
+///
+/// It keeps the version that it accepted last. Once the resource's content changes it is tried again, and the rejection
+/// lasts until the client has accepted that, or the resource is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// The type of the resource.
+    #[serde(rename = "type")]
+    pub ty: ResourceType,
+    /// The name of the resource.
+    pub name: String,
+    /// The id of the client's node, as the client gives it.
+    pub node: String,
+    /// The client's words.
+    pub nack: Nack,
 }
 
 /// A connected client.
@@ -277,6 +333,34 @@ mod tests {
     }
 
     #[test]
+    fn rejections_are_told_once_for_each_node_while_it_is_connected() {
+        let clients = Clients::new();
+        let mut changes = clients.rejection_changes();
+        let limits = Limits::default();
+        let streams = ["a", "a", "b"].map(|id| connect(&clients, id, &limits).expect("there is room"));
+        assert!(!changes.has_changed().expect("the registry lives"), "nobody has rejected anything");
+
+        let nack = Nack { version: Version::of(b"bad"), message: "no".to_owned(), at: Timestamp::UNIX_EPOCH };
+        for stream in &streams[1..] {
+            stream.stream.rejections.insert(ResourceType::Listener, &Arc::from("l"), nack.clone());
+        }
+        assert!(changes.has_changed().expect("the registry lives"));
+        let rejection = |node: &str| {
+            let (ty, name, node) = (ResourceType::Listener, "l".to_owned(), node.to_owned());
+            Rejection { ty, name, node, nack: nack.clone() }
+        };
+        assert_eq!(clients.rejections(), [rejection("a"), rejection("b")]);
+
+        changes.mark_unchanged();
+        drop(streams);
+        assert_eq!(clients.rejections(), []);
+        assert!(changes.has_changed().expect("the registry lives"));
+        let back = connect(&clients, "a", &limits);
+        assert_eq!(clients.rejections(), [rejection("a")], "it comes back with what it rejected");
+        drop(back);
+    }
+
+    #[test]
     fn streams_are_limited() {
         let clients = Clients::new();
         let limits = Limits { streams: 1, ..Limits::default() };
@@ -289,12 +373,12 @@ mod tests {
 
     #[test]
     fn as_many_nodes_are_remembered_as_may_be() {
-        let mut registry = Registry::default();
+        let (mut registry, changes) = (Registry::default(), watch::Sender::default());
         for id in 0..REMEMBERED_NODES {
-            registry.rejections(&node(&id.to_string()));
+            registry.rejections(&node(&id.to_string()), &changes);
         }
-        registry.rejections(&node("0"));
-        registry.rejections(&node("new"));
+        registry.rejections(&node("0"), &changes);
+        registry.rejections(&node("new"), &changes);
         assert_eq!(registry.nodes.len(), REMEMBERED_NODES);
         assert!(registry.nodes.iter().any(|(known, _)| known.id == "0"), "it has come back since");
         assert!(!registry.nodes.iter().any(|(known, _)| known.id == "1"));

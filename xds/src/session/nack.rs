@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::resource::{ResourceType, Version};
 
@@ -28,34 +29,62 @@ pub struct Nack {
 ///
 /// It outlives the client's stream: the next stream of the same node starts with it, unless the client holds nothing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rejections(Arc<Mutex<Nacks>>);
+pub(crate) struct Rejections {
+    nacks: Arc<Mutex<Nacks>>,
+    /// Counts the changes of all clients' rejections.
+    changes: watch::Sender<u64>,
+}
 
 type Nacks = BTreeMap<ResourceType, BTreeMap<Arc<str>, Nack>>;
 
 impl Rejections {
-    pub(super) fn insert(&self, ty: ResourceType, name: &Arc<str>, nack: Nack) {
+    /// No rejections yet; every change is counted.
+    pub(crate) fn new(changes: watch::Sender<u64>) -> Self {
+        Self { nacks: Arc::default(), changes }
+    }
+
+    pub(crate) fn insert(&self, ty: ResourceType, name: &Arc<str>, nack: Nack) {
         self.lock().entry(ty).or_default().insert(Arc::clone(name), nack);
+        self.count_change();
     }
 
     /// Forgets all of them.
     pub(super) fn clear(&self) {
-        self.lock().clear();
+        if !std::mem::take(&mut *self.lock()).is_empty() {
+            self.count_change();
+        }
     }
 
     pub(super) fn remove(&self, ty: ResourceType, name: &str) {
-        self.lock().entry(ty).or_default().remove(name);
+        if self.lock().get_mut(&ty).is_some_and(|nacks| nacks.remove(name).is_some()) {
+            self.count_change();
+        }
     }
 
     pub(super) fn rejects(&self, ty: ResourceType, name: &str, version: Version) -> bool {
         self.lock().get(&ty).and_then(|nacks| nacks.get(name)).is_some_and(|nack| nack.version == version)
     }
 
-    pub(super) fn of(&self, ty: ResourceType) -> BTreeMap<Arc<str>, Nack> {
+    /// Those of one type, by name.
+    pub(crate) fn of(&self, ty: ResourceType) -> BTreeMap<Arc<str>, Nack> {
         self.lock().get(&ty).cloned().unwrap_or_default()
     }
 
+    /// The same for all copies, another one for all others.
+    pub(crate) fn id(&self) -> usize {
+        Arc::as_ptr(&self.nacks).addr()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().values().all(BTreeMap::is_empty)
+    }
+
+    fn count_change(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Nacks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.nacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

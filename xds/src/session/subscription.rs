@@ -48,6 +48,8 @@ pub(super) struct Outstanding {
     pub(super) nonce: String,
     pub(super) batch: Batch,
     pub(super) sent: Instant,
+    /// Whether one before it was given up unanswered, so that the answer may speak of that one too.
+    pub(super) follows_unanswered: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,8 @@ pub(super) struct Subscription {
     suspects: Vec<BTreeSet<Arc<str>>>,
     /// Not answered yet, the oldest first: one, or more if the client has not answered in time.
     outstanding: VecDeque<Outstanding>,
+    /// Whether responses were given up unanswered since the last answer.
+    has_given_up: bool,
     last_nonce: Option<String>,
 }
 
@@ -96,6 +100,7 @@ impl Subscription {
             must_answer: false,
             suspects: Vec::new(),
             outstanding: VecDeque::new(),
+            has_given_up: false,
             last_nonce: None,
         }
     }

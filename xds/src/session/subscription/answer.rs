@@ -48,15 +48,17 @@ impl Subscription {
     pub(in crate::session) fn expire(&mut self, state: &State) {
         if self.protocol == Protocol::StateOfTheWorld && (self.has_additions() || self.has_removals()) {
             for response in std::mem::take(&mut self.outstanding) {
+                self.has_given_up = true;
                 self.doubt(state, response.batch);
             }
         }
     }
 
     /// Notes that a response has been sent.
-    pub(in crate::session) fn sent(&mut self, state: &State, response: Outstanding) {
-        self.last_nonce = Some(response.nonce.clone());
-        self.outstanding.push_back(response);
+    pub(in crate::session) fn sent(&mut self, state: &State, nonce: String, batch: Batch, at: Instant) {
+        self.last_nonce = Some(nonce.clone());
+        let follows_unanswered = self.has_given_up;
+        self.outstanding.push_back(Outstanding { nonce, batch, sent: at, follows_unanswered });
         if self.outstanding.len() > UNANSWERED
             && let Some(forgotten) = self.outstanding.pop_front()
         {
@@ -90,10 +92,11 @@ impl Subscription {
         for skipped in answered {
             self.doubt(state, skipped.batch);
         }
-        let Some(Outstanding { batch, .. }) = response else { return };
+        self.has_given_up = false;
+        let Some(response) = response else { return };
         match error {
-            None => self.accept(state, batch),
-            Some(message) => self.reject(state, batch, message, at),
+            None => self.accept(state, response.batch),
+            Some(message) => self.reject(state, response, message, at),
         }
     }
 
@@ -131,16 +134,34 @@ impl Subscription {
         }
     }
 
-    fn reject(&mut self, state: &State, batch: Batch, message: &str, at: Timestamp) {
+    fn reject(&mut self, state: &State, response: Outstanding, message: &str, at: Timestamp) {
         let (resources, absences): (Batch, Batch) =
-            batch.into_iter().partition(|(_, content)| content.is_some());
+            response.batch.into_iter().partition(|(_, content)| content.is_some());
         // There is no other way to say that something is gone, so saying it again would not help.
         self.accept(state, absences);
 
-        let culprits = if resources.len() == 1 {
-            resources.iter().map(|(name, _)| Arc::clone(name)).collect()
-        } else {
-            self.suspect(message, resources.iter().map(|(name, _)| name))
+        // Envoy keeps its answers to itself while clusters warm, and then gives one, with the error of whichever response
+        // it rejected meanwhile. What it does not blame by name is sent once more, to be answered on its own.
+        let may_mean_another = response.follows_unanswered && !self.ty.is_sent_alone();
+        let culprits = match nack::blame(message, resources.iter().map(|(name, _)| name)) {
+            Blame::Certain(culprits) => culprits,
+            Blame::Mentioned(_) | Blame::Nobody if may_mean_another => BTreeSet::new(),
+            Blame::Mentioned(_) | Blame::Nobody if resources.len() == 1 => {
+                resources.iter().map(|(name, _)| Arc::clone(name)).collect()
+            }
+            Blame::Mentioned(mentioned) => {
+                let names = resources.iter().map(|(name, _)| name);
+                self.suspects.push(names.filter(|name| !mentioned.contains(*name)).cloned().collect());
+                self.suspects.push(mentioned);
+                BTreeSet::new()
+            }
+            Blame::Nobody => {
+                let (first, second) = resources.split_at(resources.len().div_ceil(2));
+                let names =
+                    |part: &[_]| part.iter().map(|(name, _): &(Arc<str>, _)| Arc::clone(name)).collect();
+                self.suspects.extend([names(second), names(first)]);
+                BTreeSet::new()
+            }
         };
         // Absence means removal in a whole listing, so the client gets one that it accepts.
         self.must_answer |=
@@ -168,26 +189,5 @@ impl Subscription {
             self.rejections.insert(self.ty, &name, Nack { version, message: message.clone(), at });
             self.review(state, &name);
         }
-    }
-
-    /// Finds the culprits among several resources, or else queues parts of them to be tried.
-    fn suspect<'a>(
-        &mut self,
-        message: &str,
-        names: impl ExactSizeIterator<Item = &'a Arc<str>> + Clone,
-    ) -> BTreeSet<Arc<str>> {
-        match nack::blame(message, names.clone()) {
-            Blame::Certain(culprits) => return culprits,
-            Blame::Mentioned(mentioned) => {
-                self.suspects.push(names.filter(|name| !mentioned.contains(*name)).cloned().collect());
-                self.suspects.push(mentioned);
-            }
-            Blame::Nobody => {
-                let half = names.len().div_ceil(2);
-                self.suspects.push(names.clone().skip(half).cloned().collect());
-                self.suspects.push(names.take(half).cloned().collect());
-            }
-        }
-        BTreeSet::new()
     }
 }

@@ -129,6 +129,27 @@ fn an_updated_cluster_is_followed_by_its_endpoints() {
 }
 
 #[test]
+fn endpoints_that_were_rejected_are_tried_again_with_their_cluster() {
+    let cluster = |stat_name: &str| Cluster {
+        name: "c".to_owned(),
+        alt_stat_name: stat_name.to_owned(),
+        eds_cluster_config: Some(EdsClusterConfig::default()),
+        ..Cluster::default()
+    };
+    let set = |cluster: Cluster| Change::Set(Clusters, "c".to_owned(), cluster.encode_to_vec().into());
+    let mut stream = delta(&[(Endpoints, "c", "1")]);
+    stream.apply([set(cluster("bad"))]);
+    stream.subscribe(Clusters, &[]);
+    stream.subscribe(Endpoints, &["c"]);
+    stream.settle_but("the cluster's ring is too small", |resource| resource.body() == b"1");
+    assert_eq!(stream.holds(Endpoints, "c"), Some(None));
+    stream.apply([set(cluster("good"))]);
+    let shown = stream.settle();
+    assert_eq!(shown[1..], ["ClusterLoadAssignment c=1"], "{shown:?}");
+    assert_eq!(stream.holds(Endpoints, "c"), Some(Some(version("1"))));
+}
+
+#[test]
 fn secrets_and_extension_configs_go_one_by_one() {
     for mut stream in [
         delta(&[(Filters, "a", "bad"), (Filters, "b", "1"), (Secrets, "a", "1"), (Secrets, "b", "1")]),

@@ -112,3 +112,35 @@ fn an_empty_list_after_names_is_no_wildcard() {
     stream.ask(Clusters, &["*"], &nonce);
     assert_eq!(stream.settle(), ["Cluster a=1 b=2"]);
 }
+
+#[test]
+fn a_late_rejection_does_not_hit_whatever_was_sent_last() {
+    let mut stream = sotw(&[(Clusters, "old", "1")]);
+    stream.ask(Clusters, &[], "");
+    stream.settle();
+    stream.set(Clusters, "bad", "never warm");
+    assert_eq!(show(&stream.response()), "Cluster bad=never warm old=1");
+    stream.now += stream.session.limits.patience;
+    stream.apply([
+        Change::Remove(Clusters, "bad".to_owned()),
+        Change::Set(Clusters, "good".to_owned(), Bytes::from("1")),
+    ]);
+    let second = stream.response();
+    assert_eq!(show(&second), "Cluster good=1 old=1");
+    stream.nack(&second, "minimum is above maximum");
+    assert_eq!(stream.settle()[0], "Cluster good=1 old=1");
+    assert_eq!(stream.holds(Clusters, "good"), Some(Some(version("1"))));
+}
+
+#[test]
+fn a_late_rejection_of_a_bad_resource_is_believed_when_it_is_repeated() {
+    let mut stream = sotw(&[(Clusters, "a", "1")]);
+    stream.ask(Clusters, &[], "");
+    stream.response();
+    stream.now += stream.session.limits.patience;
+    stream.set(Clusters, "b", "bad");
+    let shown = stream.settle_but("no", is_bad);
+    assert_eq!(shown.iter().filter(|response| response.contains("b=bad")).count(), 3, "{shown:?}");
+    assert_eq!(stream.holds(Clusters, "a"), Some(Some(version("1"))));
+    assert_eq!(stream.session.status()[&Clusters].nacked, 1);
+}
