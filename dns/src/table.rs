@@ -179,10 +179,10 @@ mod tests {
         Arc::new(OutboundRoute {
             object,
             destination: destination.clone(),
-            endpoint: Endpoint { host: Host::Name("bob.example".to_owned()), ports: Vec::new() },
+            endpoint: Endpoint { host: Host::Name("bob.example".to_owned()), ports: Vec::new() }.into(),
             trust: Trust::SystemRoots,
             auth: OutboundAuth::None,
-            status: DomainRouteStatus::default(),
+            status: DomainRouteStatus::default().into(),
         })
     }
 

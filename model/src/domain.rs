@@ -1,5 +1,7 @@
 //! `Domain`s, parsed.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::PublicKey;
@@ -14,7 +16,7 @@ use crate::error::{FieldErrors, Problem};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DomainCertificate {
     /// The certificate alone, whatever else stood beside it.
-    pub(crate) pem: String,
+    pub(crate) pem: Arc<str>,
     /// The key in it.
     pub(crate) key: PublicKey,
 }
@@ -35,7 +37,7 @@ fn parse_certificate(base64: &str) -> Result<Option<DomainCertificate>, Problem>
     let key = PublicKey::from_certificate_base64_pem(base64)
         .map_err(|error| Problem::new(error.to_string(), REMEDY))?;
     let pem = first_certificate(base64).ok_or_else(|| Problem::new("holds no certificate", REMEDY))?;
-    Ok(Some(DomainCertificate { pem, key }))
+    Ok(Some(DomainCertificate { pem: pem.into(), key }))
 }
 
 /// The block from which the key is read. A private key may stand in the same text: it must get no further.

@@ -157,7 +157,7 @@ impl Object {
                 route::check(&cluster_route::expand(object, &object.spec.route.source))
             }
             Self::Gateway(_) => Ok(()),
-            Self::Service(object) => service::parse(object, std::iter::empty()).map(drop),
+            Self::Service(object) => service::parse(object).map(drop),
             Self::Endpoints(object) => endpoints::parse_endpoints(object).map(drop),
             Self::EndpointSlice(object) => endpoints::parse_slice(object).map(drop),
         }

@@ -3,16 +3,17 @@
 mod fields;
 mod parse;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use certs::{DomainKey, PublicKey};
+use certs::PublicKey;
 
 use crate::api::DomainRouteStatus;
-use crate::token::{self, Token};
+use crate::token::{Opener, Token};
 use crate::{DomainId, Host, ObjectRef};
 
 pub(crate) use fields::check;
-pub(crate) use parse::{Context, Rejection, Route, parse};
+pub(crate) use parse::{Rejection, Route, Terms, parse};
 
 /// Which side of a route this domain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,21 +41,21 @@ pub struct OutboundRoute {
     /// The domain it leads to.
     pub destination: DomainId,
     /// The destination's gateway.
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
     /// Whom a TLS port of that gateway is to prove to be.
     pub trust: Trust,
     /// How this domain proves who it is.
     pub auth: OutboundAuth,
     /// The object's status.
-    pub status: DomainRouteStatus,
+    pub status: Arc<DomainRouteStatus>,
 }
 
 impl OutboundRoute {
     /// Takes over the object's newest status, and with it the token to send.
-    pub(crate) fn set_status(&mut self, status: &DomainRouteStatus, key: &DomainKey) {
-        self.status.clone_from(status);
+    pub(crate) fn set_status(&mut self, status: &Arc<DomainRouteStatus>, opener: &mut Opener) {
+        self.status = Arc::clone(status);
         if let OutboundAuth::Token { sending, .. } = &mut self.auth {
-            *sending = token::sending(&status.token_status, key);
+            *sending = opener.sending(&status.token_status);
         }
     }
 }
@@ -63,7 +64,7 @@ impl OutboundRoute {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// The destination's own authority, as PEM, from its `Domain`: nobody else can have signed.
-    Authority(String),
+    Authority(Arc<str>),
     /// The authorities that the system trusts, and the endpoint's host name.
     SystemRoots,
 }
@@ -92,15 +93,15 @@ pub struct InboundRoute {
     /// How the source proves who it is.
     pub auth: InboundAuth,
     /// The object's status.
-    pub status: DomainRouteStatus,
+    pub status: Arc<DomainRouteStatus>,
 }
 
 impl InboundRoute {
     /// Takes over the object's newest status, and with it the tokens to accept.
-    pub(crate) fn set_status(&mut self, status: &DomainRouteStatus, key: &DomainKey) {
-        self.status.clone_from(status);
+    pub(crate) fn set_status(&mut self, status: &Arc<DomainRouteStatus>, opener: &mut Opener) {
+        self.status = Arc::clone(status);
         if let InboundAuth::Token { accepted, .. } = &mut self.auth {
-            *accepted = token::accepted(&status.token_status, key);
+            *accepted = opener.accepted(&status.token_status);
         }
     }
 }

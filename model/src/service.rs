@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt as _;
 
-use crate::endpoints::EndpointGroup;
 use crate::error::{FieldErrors, Problem};
 use crate::names::HANDSHAKE_SERVICE;
 use crate::{DomainId, ServiceName};
@@ -24,8 +24,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// True if clients of this domain are to go through the gateway too.
     pub through_gateway: bool,
-    /// The ready addresses, sorted.
-    pub endpoints: Vec<SocketAddr>,
+    /// The ready addresses, sorted, each once.
+    pub endpoints: Arc<[SocketAddr]>,
 }
 
 /// From where a service may be called (label `kuscia.secretflow/port-scope`).
@@ -44,8 +44,8 @@ pub enum PortScope {
 pub enum Access {
     /// Every domain with a route to this one.
     Anyone,
-    /// These only.
-    Only(BTreeSet<DomainId>),
+    /// These only, sorted, each once.
+    Only(Box<[DomainId]>),
 }
 
 /// What a service speaks (annotation `kuscia.secretflow/protocol`).
@@ -62,14 +62,17 @@ const LOAD_BALANCER: &str = "kuscia.secretflow/loadbalancer";
 const ACCESS_DOMAIN: &str = "kuscia.secretflow/access-domain";
 const PROTOCOL: &str = "kuscia.secretflow/protocol";
 
-/// The label by which an `EndpointSlice` names its service.
-pub(crate) const SLICE_SERVICE: &str = "kubernetes.io/service-name";
+/// What an object tells of a service.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    /// The service, without addresses: those stand in other objects.
+    pub(crate) service: Service,
+    /// Name of the port whose addresses they are; empty for a port without a name.
+    pub(crate) port_name: Box<str>,
+}
 
-/// Parses a service; `endpoints` are those of its `Endpoints` and `EndpointSlice`s.
-pub(crate) fn parse<'a>(
-    service: &core::Service,
-    endpoints: impl Iterator<Item = &'a EndpointGroup>,
-) -> Result<Service, FieldErrors> {
+/// Parses a service.
+pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> {
     let mut errors = FieldErrors::default();
     let name = errors.check("metadata.name", parse_name(&service.name_any()));
     let labels = service.labels();
@@ -91,16 +94,15 @@ pub(crate) fn parse<'a>(
     }
     match (name, scope, access, protocol, port) {
         (Some(name), Some(scope), Some(access), Some(protocol), Some(port)) if errors.is_empty() => {
-            let port_name = port.name.as_deref().unwrap_or_default();
-            let addresses: BTreeSet<_> = endpoints.flat_map(|group| group.addresses(port_name)).collect();
-            Ok(Service {
+            let service = Service {
                 name,
                 scope,
                 access,
                 protocol,
                 through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
-                endpoints: addresses.into_iter().collect(),
-            })
+                endpoints: Arc::default(),
+            };
+            Ok(Definition { service, port_name: port.name.as_deref().unwrap_or_default().into() })
         }
         _ => Err(errors),
     }
@@ -128,7 +130,7 @@ fn parse_access(annotation: Option<&str>) -> Result<Access, Problem> {
     let Some(list) = annotation.filter(|list| !list.trim().is_empty()) else { return Ok(Access::Anyone) };
     let domains: Result<BTreeSet<DomainId>, _> =
         list.split(',').map(|domain| domain.trim().parse()).collect();
-    Ok(Access::Only(domains?))
+    Ok(Access::Only(domains?.into_iter().collect()))
 }
 
 fn parse_protocol(annotation: Option<&str>) -> Result<Protocol, Problem> {

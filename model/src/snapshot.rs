@@ -3,14 +3,14 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use certs::DomainKey;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
 use crate::api::DomainRouteStatus;
 use crate::error::FieldErrors;
 use crate::route::Route;
-use crate::{DomainId, InboundRoute, ObjectRef, OutboundRoute, Service, ServiceName};
+use crate::token::Opener;
+use crate::{DomainId, InboundRoute, Kind, ObjectRef, OutboundRoute, Service, ServiceName};
 
 /// The whole valid configuration of a domain. It never changes; a new one replaces it.
 ///
@@ -66,6 +66,12 @@ impl Snapshot {
             .chain(services.map(|(name, service)| Changed::Service(name, service)))
     }
 
+    /// The object `name` of `kind`, in the namespace of this domain if its kind needs one.
+    pub(crate) fn reference(&self, kind: Kind, name: &str) -> ObjectRef {
+        let namespace = if kind.is_namespaced() { self.domain.as_str() } else { "" };
+        ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
     /// Puts `route` in the place of what was made of the object `name` before, be it for the other side.
     pub(crate) fn put_route(&mut self, name: &str, route: Route) {
         match route {
@@ -87,19 +93,24 @@ impl Snapshot {
     }
 
     /// Gives what was made of the object `name` the object's newest status.
-    pub(crate) fn set_route_status(&mut self, name: &str, status: &DomainRouteStatus, key: &DomainKey) {
+    pub(crate) fn set_route_status(
+        &mut self,
+        name: &str,
+        status: &Arc<DomainRouteStatus>,
+        opener: &mut Opener,
+    ) {
         if let Some(route) = destination_in(name, &self.domain).and_then(|id| self.outbound.get(id))
             && route.status != *status
         {
             let mut route = OutboundRoute::clone(route);
-            route.set_status(status, key);
+            route.set_status(status, opener);
             self.outbound.insert(route.destination.clone(), Arc::new(route));
         }
         if let Some(route) = source_in(name, &self.domain).and_then(|id| self.inbound.get(id))
             && route.status != *status
         {
             let mut route = InboundRoute::clone(route);
-            route.set_status(status, key);
+            route.set_status(status, opener);
             self.inbound.insert(route.source.clone(), Arc::new(route));
         }
     }
@@ -107,6 +118,30 @@ impl Snapshot {
     /// Puts `service` in the place of the one of its name.
     pub(crate) fn put_service(&mut self, service: Service) {
         replace(&mut self.services, service.name.clone(), Arc::new(service));
+    }
+
+    /// Drops the service `name`.
+    pub(crate) fn drop_service(&mut self, name: &ServiceName) {
+        remove(&mut self.services, name);
+    }
+
+    /// What was made of `object`, or `None` after noting why it is rejected.
+    pub(crate) fn accept<T>(&mut self, object: ObjectRef, parsed: Result<T, Arc<FieldErrors>>) -> Option<T> {
+        match parsed {
+            Ok(value) => {
+                self.forget_rejection(&object);
+                Some(value)
+            }
+            Err(errors) => {
+                replace(&mut self.rejected, object, errors);
+                None
+            }
+        }
+    }
+
+    /// Drops what was noted of `object`.
+    pub(crate) fn forget_rejection(&mut self, object: &ObjectRef) {
+        remove(&mut self.rejected, object);
     }
 
     fn drop_outbound(&mut self, name: &str) {
@@ -145,14 +180,14 @@ fn changed<'a, K: Ord, V: Eq>(
 }
 
 /// Inserts `value`, but leaves an equal one in place, and with it all that the map shares with its copies.
-pub(crate) fn replace<K: Ord + Clone, V: Eq>(map: &mut OrdMap<K, Arc<V>>, key: K, value: Arc<V>) {
+fn replace<K: Ord + Clone, V: Eq>(map: &mut OrdMap<K, Arc<V>>, key: K, value: Arc<V>) {
     if map.get(&key) != Some(&value) {
         map.insert(key, value);
     }
 }
 
 /// Removes what is at `key`. The map is not touched, and so goes on sharing all, where there is nothing.
-pub(crate) fn remove<K, V: Clone, Q>(map: &mut OrdMap<K, V>, key: &Q)
+fn remove<K, V: Clone, Q>(map: &mut OrdMap<K, V>, key: &Q)
 where
     K: Ord + Clone + Borrow<Q>,
     Q: Ord + ?Sized,

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::DomainKey;
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::api::{DomainRouteToken, DomainRouteTokenStatus};
@@ -55,39 +56,128 @@ pub struct Token {
     pub expires: Option<Timestamp>,
 }
 
-/// The tokens that a destination accepts: all that its status holds, oldest first.
-///
-/// Entries that `key` cannot open are left out: they were made for another key, and the peer's next handshake
-/// replaces them.
-pub(crate) fn accepted(status: &DomainRouteTokenStatus, key: &DomainKey) -> Vec<Token> {
-    let entries = status.tokens.iter().chain([&status.revision_token]);
-    // The newest token often stands in both places, and opening one costs a millisecond.
-    let mut seen = BTreeSet::new();
-    let mut tokens: Vec<Token> = entries
-        .filter(|entry| seen.insert((entry.revision, &entry.token)))
-        .filter_map(|entry| open(entry, key))
-        .collect();
-    tokens.sort_by_key(|token| token.revision);
-    tokens.dedup_by(|a, b| a.revision == b.revision && a.value == b.value);
-    tokens
+/// Opens the tokens of one route, each only once: it costs a millisecond of RSA.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    key: DomainKey,
+    /// What came out of each ciphertext, by its digest; `None` where the key does not open it.
+    opened: Vec<(Digest, Option<TokenValue>)>,
 }
 
-/// The token that a source sends: the last made that is ready and can be opened.
-///
-/// Its number need not be the highest, for a destination that lost its state counts from one again.
-pub(crate) fn sending(status: &DomainRouteTokenStatus, key: &DomainKey) -> Option<Token> {
-    let newest_first = [&status.revision_token].into_iter().chain(status.tokens.iter().rev());
-    newest_first.filter(|entry| entry.is_ready).find_map(|entry| open(entry, key))
-}
+/// SHA-256 of a ciphertext.
+type Digest = [u8; 32];
 
-fn open(entry: &DomainRouteToken, key: &DomainKey) -> Option<Token> {
-    if entry.token.is_empty() {
-        return None;
+impl Opener {
+    /// Opens what is sealed for `key`.
+    pub(crate) fn new(key: DomainKey) -> Self {
+        Self { key, opened: Vec::new() }
     }
-    let bytes = key.open(&entry.token, TOKEN_BYTES).ok()?;
-    Some(Token {
-        revision: entry.revision,
-        value: TokenValue(bytes.as_slice().try_into().ok()?),
-        expires: entry.expiration_time.as_ref().map(|time| time.0),
-    })
+
+    /// The tokens that a destination accepts: all that its status holds, oldest first.
+    ///
+    /// Entries that the key cannot open are left out: they were made for another key, and the peer's next handshake
+    /// replaces them.
+    pub(crate) fn accepted(&mut self, status: &DomainRouteTokenStatus) -> Vec<Token> {
+        let mut tokens: Vec<Token> = entries(status).filter_map(|entry| self.open(entry)).collect();
+        tokens.sort_by_key(|token| token.revision);
+        // The newest token often stands in both places.
+        tokens.dedup_by(|a, b| a.revision == b.revision && a.value == b.value);
+        self.forget_all_but(status);
+        tokens
+    }
+
+    /// The token that a source sends: the last made that is ready and can be opened.
+    ///
+    /// Its number need not be the highest, for a destination that lost its state counts from one again.
+    pub(crate) fn sending(&mut self, status: &DomainRouteTokenStatus) -> Option<Token> {
+        let newest_first = [&status.revision_token].into_iter().chain(status.tokens.iter().rev());
+        let sending = newest_first.filter(|entry| entry.is_ready).find_map(|entry| self.open(entry));
+        self.forget_all_but(status);
+        sending
+    }
+
+    fn open(&mut self, entry: &DomainRouteToken) -> Option<Token> {
+        if entry.token.is_empty() {
+            return None;
+        }
+        let digest = digest(entry);
+        let value = match self.opened.iter().find(|(known, _)| *known == digest) {
+            Some((_, value)) => value.clone(),
+            None => {
+                let bytes = self.key.open(&entry.token, TOKEN_BYTES).ok();
+                let value = bytes.and_then(|bytes| Some(TokenValue(bytes.as_slice().try_into().ok()?)));
+                self.opened.push((digest, value.clone()));
+                value
+            }
+        }?;
+        let expires = entry.expiration_time.as_ref().map(|time| time.0);
+        Some(Token { revision: entry.revision, value, expires })
+    }
+
+    fn forget_all_but(&mut self, status: &DomainRouteTokenStatus) {
+        let named: BTreeSet<Digest> = entries(status).map(digest).collect();
+        self.opened.retain(|(digest, _)| named.contains(digest));
+    }
+}
+
+fn entries(status: &DomainRouteTokenStatus) -> impl Iterator<Item = &DomainRouteToken> {
+    status.tokens.iter().chain([&status.revision_token])
+}
+
+fn digest(entry: &DomainRouteToken) -> Digest {
+    Sha256::digest(&entry.token).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(key: &DomainKey, revision: i64, byte: u8) -> DomainRouteToken {
+        let token = key.public_key().seal(&[byte; TOKEN_BYTES]).unwrap();
+        DomainRouteToken { is_ready: true, token, revision, ..DomainRouteToken::default() }
+    }
+
+    fn revisions(tokens: impl IntoIterator<Item = Token>) -> Vec<i64> {
+        tokens.into_iter().map(|token| token.revision).collect()
+    }
+
+    /// Opens the tokens of `status`, and then loses its key.
+    fn keyless(key: &DomainKey, status: &DomainRouteTokenStatus) -> Opener {
+        let mut opener = Opener::new(key.clone());
+        assert_eq!(revisions(opener.accepted(status)), [1, 2]);
+        opener.key = DomainKey::generate().unwrap();
+        opener
+    }
+
+    #[test]
+    fn a_token_is_opened_once_and_remembered_while_its_status_names_it() {
+        let key = DomainKey::generate().unwrap();
+        let (old, new) = (sealed(&key, 1, 1), sealed(&key, 2, 2));
+        let status = DomainRouteTokenStatus {
+            revision_token: new.clone(),
+            tokens: vec![old, new.clone()],
+            ..DomainRouteTokenStatus::default()
+        };
+        let mut opener = keyless(&key, &status);
+        assert_eq!(revisions(opener.accepted(&status)), [1, 2]);
+        assert_eq!(revisions(opener.sending(&status)), [2]);
+
+        let rolled = DomainRouteTokenStatus { tokens: vec![new], ..status.clone() };
+        assert_eq!(revisions(opener.accepted(&rolled)), [2]);
+        assert_eq!(revisions(opener.accepted(&status)), [2], "the old token was forgotten");
+    }
+
+    #[test]
+    fn a_token_that_does_not_open_is_tried_once() {
+        let key = DomainKey::generate().unwrap();
+        let status = DomainRouteTokenStatus {
+            revision_token: sealed(&DomainKey::generate().unwrap(), 1, 1),
+            ..DomainRouteTokenStatus::default()
+        };
+        let mut opener = Opener::new(key);
+        assert_eq!(opener.sending(&status), None);
+        assert_eq!(opener.opened.len(), 1);
+        assert_eq!(opener.sending(&status), None);
+        assert_eq!(opener.opened.len(), 1);
+    }
 }

@@ -110,8 +110,8 @@ fn route_in<'a>(
     peer: &DomainId,
 ) -> Option<(&'a ObjectRef, &'a DomainRouteStatus)> {
     match direction {
-        Direction::Outbound => snapshot.outbound.get(peer).map(|route| (&route.object, &route.status)),
-        Direction::Inbound => snapshot.inbound.get(peer).map(|route| (&route.object, &route.status)),
+        Direction::Outbound => snapshot.outbound.get(peer).map(|route| (&route.object, &*route.status)),
+        Direction::Inbound => snapshot.inbound.get(peer).map(|route| (&route.object, &*route.status)),
     }
 }
 

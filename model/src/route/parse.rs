@@ -1,23 +1,35 @@
-//! A `DomainRoute`, this domain's key and what is known of the others → a route of this domain.
+//! A `DomainRoute` and this domain's key → the terms of a route; these and the `Domain`s → the route.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use certs::{DomainKey, PublicKey};
-use kube::ResourceExt as _;
+use certs::PublicKey;
 
 use super::fields::{self, Fields, TokenFields};
-use super::{Direction, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute, TokenSettings, Trust};
+use super::{
+    Direction, Endpoint, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute, TokenSettings, Trust,
+};
 use crate::api::{DomainRoute, DomainRouteStatus};
 use crate::domain::DomainCertificate;
 use crate::error::{FieldErrors, Problem};
-use crate::{DomainId, Kind, ObjectRef};
+use crate::token::Opener;
+use crate::{DomainId, ObjectRef};
 
-/// What a route is parsed against.
-pub(crate) struct Context<'a> {
-    pub(crate) domain: &'a DomainId,
-    pub(crate) key: &'a DomainKey,
-    /// The certificates of the `Domain` objects, for routes that leave keys out.
-    pub(crate) certificates: &'a BTreeMap<DomainId, DomainCertificate>,
+/// What an object tells of a route of this domain. Where it leaves out the peer's key, the peer's `Domain` tells it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Terms {
+    Outbound { destination: DomainId, endpoint: Arc<Endpoint>, tokens: Option<TokenTerms> },
+    Inbound { source: DomainId, tokens: Option<TokenTerms> },
+}
+
+/// What an object tells of the tokens of a route.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TokenTerms {
+    /// What is wrong with the key that it names for this domain.
+    own_key_problem: Option<Problem>,
+    peer_key: Option<PublicKey>,
+    rolling_update_period: Option<Duration>,
 }
 
 /// A route of this domain.
@@ -28,111 +40,147 @@ pub(crate) enum Route {
 }
 
 /// Why a route is not taken.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejection {
     /// Reason of the `Accepted` condition: one word.
     pub(crate) reason: &'static str,
-    pub(crate) errors: FieldErrors,
+    pub(crate) errors: Arc<FieldErrors>,
 }
 
 impl Rejection {
+    fn new(reason: &'static str, errors: FieldErrors) -> Self {
+        Self { reason, errors: Arc::new(errors) }
+    }
+
     fn invalid(errors: FieldErrors) -> Self {
-        Self { reason: "Invalid", errors }
+        Self::new("Invalid", errors)
     }
 }
 
-/// Parses `object` for this domain.
-pub(crate) fn parse(object: &DomainRoute, context: &Context<'_>) -> Result<Route, Rejection> {
-    match Direction::of(&object.spec, context.domain.as_str()) {
-        Some(Direction::Outbound) => outbound(object, context).map(Route::Outbound),
-        Some(Direction::Inbound) => inbound(object, context).map(Route::Inbound),
-        None => Err(Rejection::invalid(fields::stranger(object, context.domain.as_str()))),
-    }
-}
-
-fn outbound(object: &DomainRoute, context: &Context<'_>) -> Result<OutboundRoute, Rejection> {
-    let mut errors = FieldErrors::default();
-    let fields = fields::parse(object, Some(Direction::Outbound), &mut errors);
-    let endpoint = fields::parse_endpoint(&object.spec.endpoint, &mut errors);
-    let (Some(Fields { destination, tokens, .. }), Some(endpoint), true) =
-        (fields, endpoint, errors.is_empty())
-    else {
-        return Err(Rejection::invalid(errors));
-    };
-    let auth = match tokens {
-        Some(tokens) => OutboundAuth::Token {
-            settings: settings(tokens, Direction::Outbound, &destination, context)?,
-            sending: None,
-        },
-        None => OutboundAuth::None,
-    };
-    let trust = match context.certificates.get(&destination) {
-        Some(certificate) => Trust::Authority(certificate.pem.clone()),
-        None => Trust::SystemRoots,
-    };
-    let status = object.status.clone().unwrap_or_default();
-    let object = reference(object);
-    let mut route =
-        OutboundRoute { object, destination, endpoint, trust, auth, status: DomainRouteStatus::default() };
-    route.set_status(&status, context.key);
-    Ok(route)
-}
-
-fn inbound(object: &DomainRoute, context: &Context<'_>) -> Result<InboundRoute, Rejection> {
-    let mut errors = FieldErrors::default();
-    let fields = fields::parse(object, Some(Direction::Inbound), &mut errors);
-    let (Some(Fields { source, tokens, .. }), true) = (fields, errors.is_empty()) else {
-        return Err(Rejection::invalid(errors));
-    };
-    let auth = match tokens {
-        Some(tokens) => InboundAuth::Token {
-            settings: settings(tokens, Direction::Inbound, &source, context)?,
-            accepted: Vec::new(),
-        },
-        None => InboundAuth::None,
-    };
-    let status = object.status.clone().unwrap_or_default();
-    let mut route =
-        InboundRoute { object: reference(object), source, auth, status: DomainRouteStatus::default() };
-    route.set_status(&status, context.key);
-    Ok(route)
-}
-
-fn reference(object: &DomainRoute) -> ObjectRef {
-    ObjectRef {
-        kind: Kind::DomainRoute,
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    }
-}
-
-/// The settings of the side that this domain is. The route may leave this domain's key out, but where it names one, it
-/// must be ours: the peer reads the same route.
-fn settings(
-    tokens: TokenFields,
-    direction: Direction,
-    peer: &DomainId,
-    context: &Context<'_>,
-) -> Result<TokenSettings, Rejection> {
-    let source = (fields::SOURCE_KEY, tokens.source_key);
-    let destination = (fields::DESTINATION_KEY, tokens.destination_key);
-    let ((own_path, own_key), (peer_path, peer_key)) = match direction {
-        Direction::Outbound => (source, destination),
-        Direction::Inbound => (destination, source),
+/// Parses what `object` tells `domain`, which holds `own_key`.
+pub(crate) fn parse(
+    object: &DomainRoute,
+    domain: &DomainId,
+    own_key: &PublicKey,
+) -> Result<Terms, Rejection> {
+    let Some(direction) = Direction::of(&object.spec, domain.as_str()) else {
+        return Err(Rejection::invalid(fields::stranger(object, domain.as_str())));
     };
     let mut errors = FieldErrors::default();
-    let mut reason = "PeerKeyMissing";
-    if let Some(given) = own_key.filter(|given| given != context.key.public_key()) {
-        reason = "KeyMismatch";
-        errors.add(own_path, key_mismatch(&given, context.key.public_key()));
-    }
-    let peer_key = peer_key.or_else(|| Some(context.certificates.get(peer)?.key.clone()));
-    let peer_key = errors.check(peer_path, peer_key.ok_or_else(|| missing_key(peer)));
-    match peer_key {
-        Some(peer_key) if errors.is_empty() => {
-            Ok(TokenSettings { peer_key, rolling_update_period: tokens.rolling_update_period })
+    let fields = fields::parse(object, Some(direction), &mut errors);
+    let terms = match direction {
+        Direction::Outbound => {
+            let endpoint = fields::parse_endpoint(&object.spec.endpoint, &mut errors);
+            fields.zip(endpoint).map(|(Fields { destination, tokens, .. }, endpoint)| Terms::Outbound {
+                destination,
+                endpoint: Arc::new(endpoint),
+                tokens: tokens.map(|tokens| TokenTerms::new(tokens, direction, own_key)),
+            })
         }
-        _ => Err(Rejection { reason, errors }),
+        Direction::Inbound => fields.map(|Fields { source, tokens, .. }| Terms::Inbound {
+            source,
+            tokens: tokens.map(|tokens| TokenTerms::new(tokens, direction, own_key)),
+        }),
+    };
+    terms.filter(|_| errors.is_empty()).ok_or_else(|| Rejection::invalid(errors))
+}
+
+impl Terms {
+    /// The route of `object`, without its status. `certificates` are those of the `Domain`s.
+    pub(crate) fn route(
+        &self,
+        object: ObjectRef,
+        certificates: &BTreeMap<DomainId, DomainCertificate>,
+    ) -> Result<Route, Rejection> {
+        let status = Arc::default();
+        match self {
+            Self::Outbound { destination, endpoint, tokens } => {
+                let certificate = certificates.get(destination);
+                let settings =
+                    |tokens: &TokenTerms| tokens.settings(Direction::Outbound, destination, certificate);
+                let settings = tokens.as_ref().map(settings).transpose()?;
+                Ok(Route::Outbound(OutboundRoute {
+                    object,
+                    destination: destination.clone(),
+                    endpoint: Arc::clone(endpoint),
+                    trust: certificate.map_or(Trust::SystemRoots, |certificate| {
+                        Trust::Authority(Arc::clone(&certificate.pem))
+                    }),
+                    auth: settings.map_or(OutboundAuth::None, |settings| OutboundAuth::Token {
+                        settings,
+                        sending: None,
+                    }),
+                    status,
+                }))
+            }
+            Self::Inbound { source, tokens } => {
+                let certificate = certificates.get(source);
+                let settings = |tokens: &TokenTerms| tokens.settings(Direction::Inbound, source, certificate);
+                let settings = tokens.as_ref().map(settings).transpose()?;
+                Ok(Route::Inbound(InboundRoute {
+                    object,
+                    source: source.clone(),
+                    auth: settings.map_or(InboundAuth::None, |settings| InboundAuth::Token {
+                        settings,
+                        accepted: Vec::new(),
+                    }),
+                    status,
+                }))
+            }
+        }
+    }
+}
+
+impl Route {
+    /// Takes over the object's status, and with it the tokens.
+    pub(crate) fn set_status(&mut self, status: &Arc<DomainRouteStatus>, opener: &mut Opener) {
+        match self {
+            Self::Outbound(route) => route.set_status(status, opener),
+            Self::Inbound(route) => route.set_status(status, opener),
+        }
+    }
+}
+
+impl TokenTerms {
+    /// The route may leave this domain's key out, but where it names one, it must be ours: the peer reads the same
+    /// route.
+    fn new(fields: TokenFields, direction: Direction, own_key: &PublicKey) -> Self {
+        let (given, peer_key) = match direction {
+            Direction::Outbound => (fields.source_key, fields.destination_key),
+            Direction::Inbound => (fields.destination_key, fields.source_key),
+        };
+        let given = given.filter(|given| given != own_key);
+        Self {
+            own_key_problem: given.map(|given| key_mismatch(&given, own_key)),
+            peer_key,
+            rolling_update_period: fields.rolling_update_period,
+        }
+    }
+
+    fn settings(
+        &self,
+        direction: Direction,
+        peer: &DomainId,
+        certificate: Option<&DomainCertificate>,
+    ) -> Result<TokenSettings, Rejection> {
+        let (own_path, peer_path) = match direction {
+            Direction::Outbound => (fields::SOURCE_KEY, fields::DESTINATION_KEY),
+            Direction::Inbound => (fields::DESTINATION_KEY, fields::SOURCE_KEY),
+        };
+        let mut errors = FieldErrors::default();
+        let mut reason = "PeerKeyMissing";
+        if let Some(problem) = &self.own_key_problem {
+            reason = "KeyMismatch";
+            errors.add(own_path, problem.clone());
+        }
+        let peer_key = self.peer_key.as_ref().or_else(|| certificate.map(|certificate| &certificate.key));
+        match errors.check(peer_path, peer_key.ok_or_else(|| missing_key(peer))) {
+            Some(peer_key) if errors.is_empty() => Ok(TokenSettings {
+                peer_key: peer_key.clone(),
+                rolling_update_period: self.rolling_update_period,
+            }),
+            _ => Err(Rejection::new(reason, errors)),
+        }
     }
 }
 

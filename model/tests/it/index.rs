@@ -113,7 +113,8 @@ fn a_bad_object_keeps_the_last_good_one_and_is_told_so() {
 fn a_condition_that_was_lost_is_told_again_with_the_next_change() {
     let mut mesh = Mesh::empty();
     let (_, first) = mesh.put(&bad_route());
-    let (_, second) = mesh.put(&with(bad_route(), "/metadata/labels", json!({"a": "b"})));
+    let status = json!({"isDestinationAuthorized": true});
+    let (_, second) = mesh.put(&with(bad_route(), "/status", status));
     assert_eq!(first, second);
 }
 

@@ -294,7 +294,7 @@ fn a_private_key_beside_a_certificate_gets_no_further() {
     let certificate = String::from_utf8(base64.decode(&*BOB_CERTIFICATE).unwrap()).unwrap();
     let both = base64.encode(format!("{}{certificate}", &*BOB.to_pkcs1_pem()));
     let mesh = Mesh::of(&[domain("bob", &both), route("alice", "bob")]);
-    assert_eq!(mesh.outbound("bob").trust, Trust::Authority(certificate));
+    assert_eq!(mesh.outbound("bob").trust, Trust::Authority(certificate.into()));
 }
 
 #[test]

@@ -180,10 +180,10 @@ fn endpoints_that_are_wrong_keep_the_last_good_ones() {
             ("subsets[0].addresses[1].ip", "\"bob.example.com\" is not an IP address"),
         ]
     );
-    assert_eq!(mesh.service("echo").endpoints, ["192.0.2.1:80".parse::<SocketAddr>().unwrap()]);
+    assert_eq!(*mesh.service("echo").endpoints, ["192.0.2.1:80".parse::<SocketAddr>().unwrap()]);
     mesh.put(&endpoints("echo", "192.0.2.2", 80));
     assert!(mesh.snapshot.rejected.is_empty());
-    assert_eq!(mesh.service("echo").endpoints, ["192.0.2.2:80".parse::<SocketAddr>().unwrap()]);
+    assert_eq!(*mesh.service("echo").endpoints, ["192.0.2.2:80".parse::<SocketAddr>().unwrap()]);
 }
 
 #[test]
