@@ -47,6 +47,7 @@ const ROOTS: &[&str] = &[
     "data-plane-api/envoy/extensions/filters/http/header_mutation/v3",
     "data-plane-api/envoy/extensions/filters/http/rbac/v3",
     "data-plane-api/envoy/extensions/filters/http/router/v3",
+    "data-plane-api/envoy/extensions/filters/http/upstream_codec/v3",
     "data-plane-api/envoy/extensions/filters/listener/tls_inspector/v3",
     "data-plane-api/envoy/extensions/filters/network/http_connection_manager/v3",
     "data-plane-api/envoy/extensions/filters/network/reverse_tunnel/v3",

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use certs::{CertError, DomainKey};
 use dns::RecordTable;
+use envoy::Translator;
 use jiff::Timestamp;
 use model::{DomainId, Event, Index, Kind, Snapshot, StatusUpdate};
 use tokio::net::TcpListener;
@@ -179,9 +180,9 @@ impl App {
         };
         if ended.is_none() && !shutdown.is_cancelled() {
             info!(domain = %identity.domain, "configuration loaded");
-            let settings = gateway_settings(&config);
+            let translator = Translator::new(&identity.domain, gateway_settings(&config));
             let cache = gateways.cache.clone();
-            let programmer = Programmer { settings, certificate, cache, programmed: programmed_in };
+            let programmer = Programmer { translator, certificate, cache, programmed: programmed_in };
             parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
 
             let (tables_in, tables) = watch::channel(Arc::new(record_table(&config, &snapshots.borrow())));

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use certs::CertState;
-use envoy::{KeyMaterial, Resource, Settings};
+use envoy::{KeyMaterial, Resource, Translator};
 use model::{DomainId, InboundAuth, Snapshot};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
-use xds::{Cache, Clients, ResourceType};
+use xds::{Cache, Change, Clients, ResourceType};
 
 /// The certificate of the external listener.
 pub(crate) struct ExternalCertificate {
@@ -20,8 +20,8 @@ pub(crate) struct ExternalCertificate {
 
 /// What keeps the gateways' configuration in step with the snapshots.
 pub(crate) struct Programmer {
-    /// How this domain's gateways are set up.
-    pub(crate) settings: Settings,
+    /// What makes this domain's gateways understand the snapshots.
+    pub(crate) translator: Translator,
     /// The certificate of the external listener, where that speaks TLS.
     pub(crate) certificate: Option<ExternalCertificate>,
     /// Where the configuration goes.
@@ -31,42 +31,66 @@ pub(crate) struct Programmer {
 }
 
 impl Programmer {
-    /// Translates every snapshot that is published, until `shutdown`.
+    /// Translates the first snapshot as a whole, then what changes with every later one, until `shutdown`.
     pub(crate) async fn run(
         mut self,
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
         shutdown: CancellationToken,
     ) {
+        let first = Arc::clone(&snapshots.borrow_and_update());
+        let keys = self.keys();
+        let resources = self.translator.translate(&first, keys.as_ref());
+        self.cache.replace(resources.into_iter().filter_map(|Resource { type_url, name, body }| {
+            Some((resource_type(type_url)?, name, body.into()))
+        }));
+        self.programmed.send_replace(first);
         loop {
-            let snapshot = Arc::clone(&snapshots.borrow_and_update());
-            self.program(snapshot);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = snapshots.changed() => if changed.is_err() { return },
-                () = renewed(self.certificate.as_mut().map(|certificate| &mut certificate.leaf)) => {}
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.follow(Arc::clone(&snapshots.borrow_and_update()));
+                }
+                () = renewed(self.certificate.as_mut().map(|certificate| &mut certificate.leaf)) => {
+                    let secrets = self.keys().map(|keys| self.translator.own_secrets(&keys));
+                    self.cache.apply(secrets.into_iter().flatten().filter_map(set));
+                }
             }
         }
     }
 
-    fn program(&mut self, snapshot: Arc<Snapshot>) {
-        let keys = self.certificate.as_mut().map(|certificate| {
-            let leaf = Arc::clone(&certificate.leaf.borrow_and_update().leaf);
-            KeyMaterial {
-                external_chain_pem: leaf.chain_pem.clone(),
-                external_key_pem: leaf.key_pem.clone(),
-                authority_pem: certificate.authority_pem.clone(),
-            }
-        });
-        let resources = envoy::translate(&snapshot, &self.settings, keys.as_ref());
-        self.cache.replace(resources.into_iter().filter_map(|Resource { type_url, name, body }| {
-            let Some(ty) = ResourceType::from_type_url(type_url) else {
-                error!(type_url, name, "no discovery service serves this type");
-                return None;
-            };
-            Some((ty, name, body.into()))
-        }));
+    fn follow(&self, snapshot: Arc<Snapshot>) {
+        let changes = self.translator.changes(&self.programmed.borrow(), &snapshot);
+        let removed = changes.removed.into_iter();
+        let removed =
+            removed.filter_map(|(type_url, name)| Some(Change::Remove(resource_type(type_url)?, name)));
+        self.cache.apply(changes.set.into_iter().filter_map(set).chain(removed));
         self.programmed.send_replace(snapshot);
     }
+
+    fn keys(&mut self) -> Option<KeyMaterial> {
+        let certificate = self.certificate.as_mut()?;
+        let leaf = Arc::clone(&certificate.leaf.borrow_and_update().leaf);
+        Some(KeyMaterial {
+            external_chain_pem: leaf.chain_pem.clone(),
+            external_key_pem: leaf.key_pem.clone(),
+            authority_pem: certificate.authority_pem.clone(),
+        })
+    }
+}
+
+fn set(Resource { type_url, name, body }: Resource) -> Option<Change> {
+    Some(Change::Set(resource_type(type_url)?, name, body.into()))
+}
+
+fn resource_type(type_url: &'static str) -> Option<ResourceType> {
+    let ty = ResourceType::from_type_url(type_url);
+    if ty.is_none() {
+        error!(type_url, "no discovery service serves this type");
+    }
+    ty
 }
 
 /// Returns once there is a new certificate.
@@ -101,13 +125,13 @@ impl Gateways {
     /// Returns once every connected gateway, and at least one, accepts the token of `revision` from `source`.
     pub(crate) async fn accept_token(&self, source: &DomainId, revision: i64) {
         let has_token = |snapshot: &Snapshot| accepts(snapshot, source, revision);
-        self.hold(ResourceType::TypedExtensionConfig, envoy::TOKEN_AUTH, has_token).await;
+        self.hold(ResourceType::RouteConfiguration, &envoy::routes_from(source), has_token).await;
     }
 
     /// Returns once every connected gateway, and at least one, has a route to `destination`.
     pub(crate) async fn lead_to(&self, destination: &DomainId) {
         let has_route = |snapshot: &Snapshot| snapshot.outbound.contains_key(destination);
-        self.hold(ResourceType::RouteConfiguration, envoy::INTERNAL_ROUTES, has_route).await;
+        self.hold(ResourceType::RouteConfiguration, &envoy::routes_to(destination), has_route).await;
     }
 
     /// Returns once the gateways hold a resource as it was made from a snapshot that `shows` what is waited for.

@@ -9,6 +9,10 @@ use envoy_types::pb::envoy::config::core::v3::{
     DataSource, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpOptions,
     KeepaliveSettings, TransportSocket, data_source, transport_socket,
 };
+use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter, http_filter,
+};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, UpstreamTlsContext,
     common_tls_context::ValidationContextType, subject_alt_name_matcher::SanType,
@@ -21,12 +25,12 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
     },
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use model::{
-    DomainId, EndpointPort, Host, OutboundRoute, PortProtocol, PortScope, Protocol, Service, Snapshot, Trust,
-};
+use envoy_types::pb::google::protobuf::Any;
+use model::{DomainId, EndpointPort, Host, OutboundRoute, PortProtocol, Protocol, Service, Trust};
 use prost::Name as _;
 
-use crate::endpoints::{assignment, assignment_name};
+use crate::callers::callers_of;
+use crate::endpoints::assignment;
 use crate::message::{address, ads, any, host_and_port, seconds, string_matcher, tcp_keepalive, uint};
 use crate::resource::{Resource, type_url};
 use crate::secrets::{TLS_SOCKET, peer_authority, sds, tls_versions};
@@ -50,21 +54,6 @@ const MAX_CONNECTIONS: u32 = 16_384;
 const MAX_REQUESTS: u32 = 65_536;
 const MAX_RETRIES: u32 = 64;
 
-pub(crate) fn clusters(snapshot: &Snapshot, settings: &Settings) -> Vec<Resource> {
-    let domain = &snapshot.domain;
-    let services = snapshot.services.values().flat_map(|service| service_clusters(domain, service));
-    let peers = snapshot
-        .outbound
-        .values()
-        .flat_map(|route| route.endpoint.ports.iter().map(|port| peer_cluster(domain, route, port)));
-    [handshake_cluster(settings)]
-        .into_iter()
-        .chain(services)
-        .chain(peers)
-        .map(|cluster| resource(&cluster))
-        .collect()
-}
-
 /// Name of the cluster that leads to a port of the gateway of `destination`.
 pub(crate) fn peer_cluster_name(domain: &DomainId, destination: &DomainId, protocol: PortProtocol) -> String {
     let port = match protocol {
@@ -74,39 +63,65 @@ pub(crate) fn peer_cluster_name(domain: &DomainId, destination: &DomainId, proto
     format!("{domain}-to-{destination}-{port}")
 }
 
-/// `in|<host>` for callers of this domain, `ex|<host>` for those of others: who may call is in which clusters exist.
-fn service_clusters(domain: &DomainId, service: &Service) -> Vec<Cluster> {
-    let sides: &[&str] = match service.scope {
-        PortScope::Cluster => &["in", "ex"],
-        PortScope::Domain => &["in"],
-        PortScope::Local => &[],
-    };
-    let host = domain.service_host(service.name.as_str());
-    sides.iter().map(|side| service_cluster(format!("{side}|{host}"), service)).collect()
+/// Name of the cluster of the service that is asked for as `host`.
+pub(crate) fn service_cluster_name(host: &str) -> String {
+    format!("svc|{host}")
 }
 
-fn service_cluster(name: String, service: &Service) -> Cluster {
+/// The cluster of a service, which says by itself who may call it.
+pub(crate) fn service_cluster(service: &Service, domain: &DomainId) -> Resource {
     let protocol = match service.protocol {
         Protocol::Http => as_downstream(Http2ProtocolOptions::default()),
         Protocol::Grpc => http2(Http2ProtocolOptions::default()),
     };
-    Cluster {
-        eds_cluster_config: Some(EdsClusterConfig {
-            eds_config: Some(ads()),
-            service_name: assignment_name(&service.name),
-        }),
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(protocol),
+        http_filters: callers_of(service, domain).map(upstream_filters).unwrap_or_default(),
+        ..HttpProtocolOptions::default()
+    };
+    resource(&Cluster {
+        // The assignment has the cluster's name.
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads()), ..EdsClusterConfig::default() }),
         connect_timeout: seconds(SERVICE_CONNECT_SECONDS),
-        ..cluster(name, DiscoveryType::Eds, protocol, CommonHttpOptions::default())
-    }
+        ..cluster(
+            service_cluster_name(&domain.service_host(service.name.as_str())),
+            DiscoveryType::Eds,
+            &options,
+        )
+    })
 }
 
-fn handshake_cluster(settings: &Settings) -> Cluster {
-    let protocol = as_downstream(Http2ProtocolOptions::default());
-    Cluster {
+/// What a request passes once its cluster is chosen: who may call, then the wire.
+fn upstream_filters(callers: Any) -> Vec<HttpFilter> {
+    let filter = |name: &str, config| HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    };
+    vec![
+        filter("callers", callers),
+        filter("envoy.filters.http.upstream_codec", any(&UpstreamCodec::default())),
+    ]
+}
+
+pub(crate) fn handshake_cluster(settings: &Settings) -> Resource {
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(as_downstream(Http2ProtocolOptions::default())),
+        ..HttpProtocolOptions::default()
+    };
+    resource(&Cluster {
         load_assignment: Some(assignment(HANDSHAKE, [address(settings.handshake)].into_iter())),
         connect_timeout: seconds(SERVICE_CONNECT_SECONDS),
-        ..cluster(HANDSHAKE.to_owned(), DiscoveryType::Static, protocol, CommonHttpOptions::default())
-    }
+        ..cluster(HANDSHAKE.to_owned(), DiscoveryType::Static, &options)
+    })
+}
+
+/// The clusters of the ports of the destination's gateway.
+pub(crate) fn peer_clusters<'a>(
+    route: &'a OutboundRoute,
+    domain: &'a DomainId,
+) -> impl Iterator<Item = Resource> + 'a {
+    route.endpoint.ports.iter().map(|port| resource(&peer_cluster(domain, route, port)))
 }
 
 fn peer_cluster(domain: &DomainId, route: &OutboundRoute, port: &EndpointPort) -> Cluster {
@@ -128,7 +143,14 @@ fn peer_cluster(domain: &DomainId, route: &OutboundRoute, port: &EndpointPort) -
         PortProtocol::Http => as_downstream(ping),
         PortProtocol::Grpc => http2(ping),
     };
-    let idle = CommonHttpOptions { idle_timeout: seconds(PEER_IDLE_SECONDS), ..CommonHttpOptions::default() };
+    let options = HttpProtocolOptions {
+        common_http_protocol_options: Some(CommonHttpOptions {
+            idle_timeout: seconds(PEER_IDLE_SECONDS),
+            ..CommonHttpOptions::default()
+        }),
+        upstream_protocol_options: Some(protocol),
+        ..HttpProtocolOptions::default()
+    };
     let gateway = host_and_port(host.to_string(), port.port);
     Cluster {
         load_assignment: Some(assignment(&name, [gateway].into_iter())),
@@ -139,21 +161,11 @@ fn peer_cluster(domain: &DomainId, route: &OutboundRoute, port: &EndpointPort) -
             ..UpstreamConnectionOptions::default()
         }),
         transport_socket: port.tls.then(|| tls_socket(route)),
-        ..cluster(name, discovery, protocol, idle)
+        ..cluster(name, discovery, &options)
     }
 }
 
-fn cluster(
-    name: String,
-    discovery: DiscoveryType,
-    protocol: UpstreamProtocolOptions,
-    common: CommonHttpOptions,
-) -> Cluster {
-    let options = HttpProtocolOptions {
-        common_http_protocol_options: Some(common),
-        upstream_protocol_options: Some(protocol),
-        ..HttpProtocolOptions::default()
-    };
+fn cluster(name: String, discovery: DiscoveryType, options: &HttpProtocolOptions) -> Cluster {
     let thresholds = Thresholds {
         max_connections: uint(MAX_CONNECTIONS),
         max_pending_requests: uint(MAX_CONNECTIONS),
@@ -169,7 +181,7 @@ fn cluster(
             thresholds: vec![thresholds],
             ..CircuitBreakers::default()
         }),
-        typed_extension_protocol_options: [(HttpProtocolOptions::full_name(), any(&options))].into(),
+        typed_extension_protocol_options: [(HttpProtocolOptions::full_name(), any(options))].into(),
         ..Cluster::default()
     }
 }

@@ -4,24 +4,17 @@ use envoy_types::pb::envoy::config::core::v3::Address;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
-use model::{PortScope, ServiceName, Snapshot};
+use model::{DomainId, Service};
 
+use crate::clusters::service_cluster_name;
 use crate::message::address;
 use crate::resource::{Resource, type_url};
 
-/// One assignment a service, which its clusters share. A service without ready addresses has an empty one.
-pub(crate) fn assignments(snapshot: &Snapshot) -> impl Iterator<Item = Resource> {
-    let reachable = snapshot.services.values().filter(|service| service.scope != PortScope::Local);
-    reachable.map(|service| {
-        let name = assignment_name(&service.name);
-        let assignment = assignment(&name, service.endpoints.iter().map(|endpoint| address(*endpoint)));
-        Resource::new(type_url::ENDPOINTS, name, &assignment)
-    })
-}
-
-/// Name under which the addresses of a service are fetched.
-pub(crate) fn assignment_name(service: &ServiceName) -> String {
-    format!("svc|{service}")
+/// The addresses of a service, under the name of its cluster. A service without ready addresses has an empty one.
+pub(crate) fn service_assignment(service: &Service, domain: &DomainId) -> Resource {
+    let name = service_cluster_name(&domain.service_host(service.name.as_str()));
+    let assignment = assignment(&name, service.endpoints.iter().map(|endpoint| address(*endpoint)));
+    Resource::new(type_url::ENDPOINTS, name, &assignment)
 }
 
 pub(crate) fn assignment(name: &str, addresses: impl Iterator<Item = Address>) -> ClusterLoadAssignment {

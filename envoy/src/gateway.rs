@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::
 use model::DomainId;
 use serde_json::{Map, Value};
 
-use crate::INTERNAL_ROUTES;
+use crate::callers::Denied;
 use crate::headers::{self, add_if_absent, overwrite, overwrite_if_present};
 use crate::message::{any, json_format, string_matcher, uint};
 use crate::settings::Settings;
@@ -37,13 +37,6 @@ impl Side {
         match self {
             Self::Internal => "internal",
             Self::External => "external",
-        }
-    }
-
-    pub(crate) fn route_config(self) -> &'static str {
-        match self {
-            Self::Internal => INTERNAL_ROUTES,
-            Self::External => "external-route",
         }
     }
 
@@ -122,28 +115,40 @@ impl Gateway {
             vec![add_if_absent(headers::ERROR_MESSAGE, message)]
         };
         let unauthorized = ResponseMapper {
-            filter: Some(expression("response.code_details.startsWith('rbac_access_denied')")),
+            filter: Some(denied(Denied::Unauthorized)),
             status_code: uint(401),
             body_format_override: Some(json_format(self.error_body("unauthorized."))),
             headers_to_add: message("unauthorized."),
             ..ResponseMapper::default()
         };
         let host = format!("%REQ({})%", side.host_header());
-        let not_found = "response.code_details in ['cluster_not_found', 'route_not_found']";
-        let unknown_service = ResponseMapper {
-            filter: Some(all_of(vec![expression(not_found), is_plain(side.host_header())])),
-            body_format_override: Some(json_format(
-                self.body([("host", &host), ("reason", "unknown service.")]),
-            )),
+        let about_host = |reason| Some(json_format(self.body([("host", &host), ("reason", reason)])));
+        let may_not_call = ResponseMapper {
+            filter: Some(all_of(vec![denied(Denied::DomainNotAllowed), is_plain(side.host_header())])),
+            body_format_override: about_host("this domain may not call the service."),
+            headers_to_add: message("this domain may not call the service"),
+            ..ResponseMapper::default()
+        };
+        let not_found = expression("response.code_details in ['cluster_not_found', 'route_not_found']");
+        let unknown_service = |filter| ResponseMapper {
+            filter: Some(all_of(vec![filter, is_plain(side.host_header())])),
+            status_code: uint(404),
+            body_format_override: about_host("unknown service."),
             headers_to_add: message("unknown service"),
             ..ResponseMapper::default()
         };
+        // To others, a service of this domain alone does not exist.
+        let hidden_service = unknown_service(denied(Denied::UnknownService));
+        let unknown_service = unknown_service(not_found);
         let other = ResponseMapper {
             filter: Some(status_from(400)),
             headers_to_add: message("%RESPONSE_FLAGS_LONG%"),
             ..ResponseMapper::default()
         };
-        LocalReplyConfig { mappers: vec![unauthorized, unknown_service, other], body_format: None }
+        LocalReplyConfig {
+            mappers: vec![unauthorized, may_not_call, hidden_service, unknown_service, other],
+            body_format: None,
+        }
     }
 }
 
@@ -166,6 +171,11 @@ fn is_plain(header: &str) -> AccessLogFilter {
         ..HeaderMatcher::default()
     };
     filter(FilterSpecifier::HeaderFilter(HeaderFilter { header: Some(matcher) }))
+}
+
+/// An RBAC filter denied the request for this reason.
+fn denied(reason: Denied) -> AccessLogFilter {
+    expression(&format!("response.code_details == 'rbac_access_denied_matched_policy[{}]'", reason.name()))
 }
 
 fn expression(cel: &str) -> AccessLogFilter {

@@ -6,26 +6,27 @@
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation::Action};
 use envoy_types::pb::envoy::config::core::v3::{
-    ExtensionConfigSource, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
     http_protocol_options::HeadersWithUnderscoresAction,
 };
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds,
+    HttpConnectionManager, HttpFilter,
     http_connection_manager::{
         PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
     },
     http_filter::ConfigType,
 };
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyHeaderMutation;
-use prost::Name as _;
 
 use crate::TOKEN_AUTH;
 use crate::access_log::access_log;
+use crate::callers;
+use crate::clusters::service_cluster_name;
 use crate::gateway::{Gateway, Side};
 use crate::headers::{self, overwrite};
-use crate::message::{ads, any, extension, on, seconds, uint};
+use crate::message::{any, extension, on, seconds, uint};
+use crate::scopes::{scope_headers, scoped_routes};
 use crate::settings::Settings;
 
 /// A connection without requests is closed after an hour.
@@ -46,14 +47,11 @@ pub(crate) fn connection_manager(
 ) -> HttpConnectionManager {
     let common = HttpConnectionManager {
         stat_prefix: format!("{}_http", side.name()),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: Some(ads()),
-            route_config_name: side.route_config().to_owned(),
-        })),
+        route_specifier: Some(RouteSpecifier::ScopedRoutes(scoped_routes(side, gateway))),
         strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
         early_header_mutation_extensions: vec![extension(
             "envoy.http.early_header_mutation.header_mutation",
-            &EarlyHeaderMutation { mutations: cluster_headers(side, gateway) },
+            &EarlyHeaderMutation { mutations: routing_headers(side, gateway) },
         )],
         http2_protocol_options: Some(Http2ProtocolOptions {
             max_concurrent_streams: uint(STREAMS_PER_CONNECTION),
@@ -99,18 +97,23 @@ pub(crate) fn connection_manager(
     }
 }
 
-/// Names the cluster of the service asked for before routing, whatever the client sent in these headers.
-fn cluster_headers(side: Side, gateway: &Gateway) -> Vec<HeaderMutation> {
+/// Names the scope of the request, and the cluster of the service asked for, before routing, whatever the client sent
+/// in these headers.
+fn routing_headers(side: Side, gateway: &Gateway) -> Vec<HeaderMutation> {
     let domain = &gateway.domain;
-    let named = match side {
+    let clusters = match side {
         Side::Internal => vec![
-            overwrite(headers::CLUSTER, "in|%REQ(:authority)%"),
-            overwrite(headers::CLUSTER_OF_LABEL, format!("in|%REQ(:authority)%.{domain}.svc")),
-            overwrite(headers::CLUSTER_OF_DOMAIN, "in|%REQ(:authority)%.svc"),
+            overwrite(headers::CLUSTER, service_cluster_name("%REQ(:authority)%")),
+            overwrite(
+                headers::CLUSTER_OF_LABEL,
+                service_cluster_name(&format!("%REQ(:authority)%.{domain}.svc")),
+            ),
+            overwrite(headers::CLUSTER_OF_DOMAIN, service_cluster_name("%REQ(:authority)%.svc")),
         ],
-        Side::External => vec![overwrite(headers::CLUSTER, "ex|%REQ(kuscia-host)%")],
+        Side::External => vec![overwrite(headers::CLUSTER, service_cluster_name("%REQ(kuscia-host)%"))],
     };
-    named.into_iter().map(|header| HeaderMutation { action: Some(Action::Append(header)) }).collect()
+    let headers = scope_headers(side, gateway).into_iter().chain(clusters);
+    headers.map(|header| HeaderMutation { action: Some(Action::Append(header)) }).collect()
 }
 
 fn connection_limits(underscores: HeadersWithUnderscoresAction) -> HttpProtocolOptions {
@@ -121,15 +124,11 @@ fn connection_limits(underscores: HeadersWithUnderscoresAction) -> HttpProtocolO
     }
 }
 
-/// Has no default configuration, so that the listener waits until the tokens are there.
+/// Denies what no route lets in.
 fn token_auth() -> HttpFilter {
     HttpFilter {
         name: TOKEN_AUTH.to_owned(),
-        config_type: Some(ConfigType::ConfigDiscovery(ExtensionConfigSource {
-            config_source: Some(ads()),
-            type_urls: vec![Rbac::type_url()],
-            ..ExtensionConfigSource::default()
-        })),
+        config_type: Some(ConfigType::TypedConfig(callers::nobody())),
         ..HttpFilter::default()
     }
 }

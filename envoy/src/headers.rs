@@ -28,6 +28,14 @@ pub(crate) const CLUSTER: &str = "x-nm-cluster";
 pub(crate) const CLUSTER_OF_LABEL: &str = "x-nm-cluster-label";
 /// The same, where the host is `<service>.<domain>`.
 pub(crate) const CLUSTER_OF_DOMAIN: &str = "x-nm-cluster-domain";
+/// The listener that a request came to. Our own, and never sent on.
+pub(crate) const SIDE: &str = "x-nm-side";
+/// Tells the domain at the other end, for the choice of the route configuration. Our own, and never sent on.
+pub(crate) const SCOPE: &str = "x-nm-scope";
+
+/// What neither applications nor other domains get to see.
+pub(crate) const NEVER_SENT_ON: [&str; 6] =
+    [CLUSTER, CLUSTER_OF_LABEL, CLUSTER_OF_DOMAIN, SIDE, SCOPE, CLIENT_ADDRESS];
 
 pub(crate) fn overwrite(name: &str, value: impl Into<String>) -> HeaderValueOption {
     option(name, value.into(), HeaderAppendAction::OverwriteIfExistsOrAdd)

@@ -4,7 +4,7 @@ use std::fmt;
 
 use prost::{Message, Name};
 
-/// The types of the resources that [`crate::translate`] makes.
+/// The types of the resources that [`crate::Translator`] makes.
 pub mod type_url {
     /// Clusters.
     pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -12,11 +12,11 @@ pub mod type_url {
     pub const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
     /// Certificates, private keys and authorities.
     pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
-    /// Configurations of HTTP filters.
-    pub const EXTENSION_CONFIG: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
     /// Listeners.
     pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
-    /// Route tables.
+    /// Which requests take which route configuration.
+    pub const SCOPES: &str = "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration";
+    /// Route configurations.
     pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 }
 

@@ -1,7 +1,8 @@
-//! The route tables of both listeners.
+//! Route configurations: one for every domain at the other end, in each direction, and those of this domain itself.
 
-mod external;
-mod internal;
+mod inbound;
+mod outbound;
+mod own;
 
 use envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
@@ -14,25 +15,47 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use model::DomainId;
 
 use crate::gateway::{Gateway, Side};
 use crate::headers::{self, overwrite};
 use crate::message::{any, inline, seconds, string_matcher, uint};
 use crate::resource::{Resource, type_url};
 
-pub(crate) use external::external;
-pub(crate) use internal::internal;
+pub(crate) use inbound::inbound;
+pub(crate) use outbound::outbound;
+pub(crate) use own::{handshake, own_services};
+
+/// Name of the routes to this domain's own services.
+pub(crate) const OWN_ROUTES: &str = "own-services";
+/// Name of the routes to the mesh's handshake server.
+pub(crate) const HANDSHAKE_ROUTES: &str = "handshake";
 
 /// A stream on which nothing moves ends after a day. There is no other limit: jobs hold streams open for hours.
 const STREAM_IDLE_SECONDS: i64 = 24 * 3600;
 
-fn route_config(side: Side, gateway: &Gateway, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
-    let never_sent_on =
-        [headers::CLUSTER, headers::CLUSTER_OF_LABEL, headers::CLUSTER_OF_DOMAIN, headers::CLIENT_ADDRESS];
+/// Name of the route configuration, and of its scope, that leads to `destination` and carries the token for it.
+#[must_use]
+pub fn routes_to(destination: &DomainId) -> String {
+    format!("to|{destination}")
+}
+
+/// Name of the route configuration, and of its scope, of requests from `source`, which holds the tokens that let it in.
+#[must_use]
+pub fn routes_from(source: &DomainId) -> String {
+    format!("from|{source}")
+}
+
+fn route_config(
+    name: String,
+    side: Side,
+    gateway: &Gateway,
+    virtual_hosts: Vec<VirtualHost>,
+) -> RouteConfiguration {
     RouteConfiguration {
-        name: side.route_config().to_owned(),
+        name,
         virtual_hosts,
-        request_headers_to_remove: never_sent_on.map(str::to_owned).into(),
+        request_headers_to_remove: headers::NEVER_SENT_ON.map(str::to_owned).into(),
         response_headers_to_add: gateway.response_headers(side),
         // What a route says about its own refusal replaces what is said about every error.
         most_specific_header_mutations_wins: true,

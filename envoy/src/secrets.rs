@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, SdsSecretConfig, Secret, TlsCertificate, TlsParameters, secret,
     tls_parameters::TlsProtocol,
 };
-use model::{DomainId, Snapshot, Trust};
+use model::{DomainId, OutboundRoute, Trust};
 
 use crate::message::{ads, inline};
 use crate::resource::{Resource, type_url};
@@ -17,26 +17,24 @@ pub(crate) const DOMAIN_AUTHORITY: &str = "domain-authority";
 /// Name of Envoy's TLS transport socket.
 pub(crate) const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 
-pub(crate) fn secrets(
-    snapshot: &Snapshot,
-    protocol: ExternalProtocol,
-    keys: Option<&KeyMaterial>,
-) -> Vec<Resource> {
-    let peers = snapshot.outbound.values().filter_map(|route| {
-        let uses_tls = route.endpoint.ports.iter().any(|port| port.tls);
-        match &route.trust {
-            Trust::Authority(pem) if uses_tls => Some(authority(peer_authority(&route.destination), pem)),
-            Trust::Authority(_) | Trust::SystemRoots => None,
-        }
-    });
-    let own = match (protocol, keys) {
-        (ExternalProtocol::NoTls, _) | (_, None) => Vec::new(),
-        (ExternalProtocol::Tls, Some(keys)) => vec![server(keys)],
-        (ExternalProtocol::Mtls, Some(keys)) => {
+/// What the external listener proves itself with, and what it checks clients against.
+pub(crate) fn own_secrets(protocol: ExternalProtocol, keys: &KeyMaterial) -> Vec<Resource> {
+    match protocol {
+        ExternalProtocol::NoTls => Vec::new(),
+        ExternalProtocol::Tls => vec![server(keys)],
+        ExternalProtocol::Mtls => {
             vec![server(keys), authority(DOMAIN_AUTHORITY.to_owned(), &keys.authority_pem)]
         }
-    };
-    own.into_iter().chain(peers).collect()
+    }
+}
+
+/// What the destination's gateway is checked against, if that is the destination's own authority.
+pub(crate) fn peer_secret(route: &OutboundRoute) -> Option<Resource> {
+    let uses_tls = route.endpoint.ports.iter().any(|port| port.tls);
+    match &route.trust {
+        Trust::Authority(pem) if uses_tls => Some(authority(peer_authority(&route.destination), pem)),
+        Trust::Authority(_) | Trust::SystemRoots => None,
+    }
 }
 
 /// Name of the authority of another domain.

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -12,7 +13,9 @@ use std::sync::{Arc, LazyLock};
 use certs::DomainKey;
 use jiff::Timestamp;
 use model::{Document, Event, Index, Kind, Snapshot, TokenValue, read_manifests};
-use networkmesh_envoy::{AccessLog, ExternalProtocol, KeyMaterial, Settings, redact, to_json, translate};
+use networkmesh_envoy::{
+    AccessLog, Changes, ExternalProtocol, KeyMaterial, Resource, Settings, Translator, redact, to_json,
+};
 use serde_json::{Value, json};
 
 const CASES: [(&str, ExternalProtocol); 3] = [
@@ -74,9 +77,16 @@ fn keys() -> KeyMaterial {
     }
 }
 
+fn translator(protocol: ExternalProtocol) -> Translator {
+    Translator::new(&"alice".parse().unwrap(), settings(protocol))
+}
+
+fn translate(case: &str, protocol: ExternalProtocol) -> Vec<Resource> {
+    translator(protocol).translate(&snapshot(case), Some(&keys()))
+}
+
 fn translated(case: &str, protocol: ExternalProtocol) -> Value {
-    let resources = translate(&snapshot(case), &settings(protocol), Some(&keys()));
-    resources
+    translate(case, protocol)
         .iter()
         .map(|resource| {
             json!({
@@ -103,11 +113,9 @@ fn manifests_become_the_expected_resources() {
 
 #[test]
 fn the_same_input_gives_the_same_bytes() {
-    let translate = || translate(&snapshot("gateway"), &settings(ExternalProtocol::Mtls), Some(&keys()));
-    assert_eq!(
-        translate().into_iter().map(|resource| resource.body).collect::<Vec<_>>(),
-        translate().into_iter().map(|resource| resource.body).collect::<Vec<_>>(),
-    );
+    let (translator, snapshot) = (translator(ExternalProtocol::Mtls), snapshot("gateway"));
+    let translate = || translator.translate(&snapshot, Some(&keys()));
+    assert_eq!(translate(), translate());
 }
 
 #[test]
@@ -129,7 +137,7 @@ fn a_redacted_dump_holds_no_token_and_no_key() {
 
 #[test]
 fn resources_have_distinct_names() {
-    let mut names: Vec<_> = translate(&snapshot("gateway"), &settings(ExternalProtocol::Mtls), Some(&keys()))
+    let mut names: Vec<_> = translate("gateway", ExternalProtocol::Mtls)
         .into_iter()
         .map(|resource| (resource.type_url, resource.name))
         .collect();
@@ -137,4 +145,46 @@ fn resources_have_distinct_names() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+/// Takes one object after the other away, and puts all back.
+#[test]
+fn changes_lead_from_the_resources_of_one_snapshot_to_those_of_another() {
+    let translator = translator(ExternalProtocol::Mtls);
+    let by_name = |snapshot: &Snapshot| -> BTreeMap<_, _> {
+        let resources = translator.translate(snapshot, Some(&keys()));
+        resources.into_iter().map(|resource| ((resource.type_url, resource.name), resource.body)).collect()
+    };
+    let full = snapshot("gateway");
+    let mut snapshots = vec![Snapshot::clone(&full)];
+    for name in full.services.keys() {
+        let mut next = snapshots.last().unwrap().clone();
+        next.services.remove(name);
+        snapshots.push(next);
+    }
+    for id in full.outbound.keys().chain(full.inbound.keys()) {
+        let mut next = snapshots.last().unwrap().clone();
+        next.outbound.remove(id);
+        next.inbound.remove(id);
+        snapshots.push(next);
+    }
+    snapshots.push(Snapshot::clone(&full));
+    for pair in snapshots.windows(2) {
+        let (old, new) = (&pair[0], &pair[1]);
+        let mut resources = by_name(old);
+        let changes = translator.changes(old, new);
+        for name in changes.removed {
+            assert!(resources.remove(&name).is_some(), "{name:?} was there");
+        }
+        for resource in changes.set {
+            let name = (resource.type_url, resource.name);
+            assert_ne!(
+                resources.insert(name.clone(), resource.body.clone()),
+                Some(resource.body),
+                "{name:?}"
+            );
+        }
+        assert!(resources == by_name(new));
+    }
+    assert_eq!(translator.changes(&full, &full), Changes::default());
 }

@@ -115,7 +115,7 @@ async fn dumps_show_the_kinds_that_are_asked_for() {
         let dump: Value = serde_json::from_slice(mesh.ask(path, None).await.body()).expect("JSON");
         dump.as_object().expect("an object").keys().cloned().collect()
     };
-    let all = ["clusters", "endpoints", "extensions", "listeners", "routes", "secrets"];
+    let all = ["clusters", "endpoints", "listeners", "routes", "scopes", "secrets"];
     assert_eq!(kinds("/dump").await, all);
     assert_eq!(kinds("/dump?kind=all").await, all);
     for kind in all {

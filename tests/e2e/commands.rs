@@ -61,7 +61,7 @@ async fn status_and_dump_have_their_forms() {
         assert_eq!(status["envoys"][0]["protocol"], "Delta");
     }
     let all: Value = serde_json::from_str(&show("dump").await).unwrap();
-    for kind in ["listeners", "routes", "clusters", "endpoints", "extensions"] {
+    for kind in ["listeners", "routes", "clusters", "endpoints", "scopes"] {
         assert!(!all[kind].as_array().unwrap().is_empty(), "{kind}: {all}");
         let one: Value = serde_saphyr::from_str(&show(&format!("dump {kind} -o yaml")).await).unwrap();
         assert_eq!(one[kind], all[kind]);

@@ -193,7 +193,8 @@ impl Domain {
             access_log: envoy::AccessLog::Off,
         };
         let cache = gateways.cache.clone();
-        let programmer = Programmer { settings, certificate: None, cache, programmed: programmed_in };
+        let translator = envoy::Translator::new(&name.parse().unwrap(), settings);
+        let programmer = Programmer { translator, certificate: None, cache, programmed: programmed_in };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(programmer.run(ledger.snapshots(), stop.clone()));
@@ -245,11 +246,11 @@ pub(in crate::handshake) fn outbound(snapshot: &Snapshot) -> &OutboundRoute {
 /// A gateway, as far as tokens concern it: subscribes to them and accepts what comes.
 async fn accept_everything(xds: SocketAddr) {
     let (requests, requests_out) = mpsc::channel(8);
-    let type_url = ResourceType::TypedExtensionConfig.type_url();
+    let type_url = ResourceType::RouteConfiguration.type_url();
     let subscription = DeltaDiscoveryRequest {
         node: Some(Node { id: "gateway".to_owned(), ..Node::default() }),
         type_url: type_url.to_owned(),
-        resource_names_subscribe: vec![envoy::TOKEN_AUTH.to_owned()],
+        resource_names_subscribe: vec![envoy::routes_from(&"alice".parse().unwrap())],
         ..DeltaDiscoveryRequest::default()
     };
     requests.send(subscription).await.unwrap();

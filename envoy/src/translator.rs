@@ -1,0 +1,122 @@
+//! From what a domain looks like to what its gateway is told, object by object.
+
+use std::collections::BTreeSet;
+
+use model::{Changed, DomainId, InboundRoute, OutboundRoute, PortScope, Service, Snapshot};
+
+use crate::clusters::{handshake_cluster, peer_clusters, service_cluster};
+use crate::endpoints::service_assignment;
+use crate::gateway::{Gateway, Side};
+use crate::listener::listener;
+use crate::resource::Resource;
+use crate::routes;
+use crate::scopes::{inbound_scope, outbound_scope, own_scopes};
+use crate::secrets::{own_secrets, peer_secret};
+use crate::settings::{KeyMaterial, Settings};
+
+/// Translates the [`Snapshot`]s of a domain into the resources of one gateway.
+///
+/// Every resource is made of one object alone, or of none: so what changes about an object changes its own resources.
+#[derive(Clone, Debug)]
+pub struct Translator {
+    gateway: Gateway,
+    settings: Settings,
+}
+
+/// What a gateway has to be told when one snapshot takes the place of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Resources that are new or different.
+    pub set: Vec<Resource>,
+    /// Types and names of resources that are gone.
+    pub removed: Vec<(&'static str, String)>,
+}
+
+impl Translator {
+    /// A translator for the gateway of `domain` that has these settings.
+    #[must_use]
+    pub fn new(domain: &DomainId, settings: Settings) -> Self {
+        Self { gateway: Gateway::new(domain, &settings), settings }
+    }
+
+    /// All resources. `keys` are used where the external listener speaks TLS; without them it waits for its
+    /// certificate and accepts nothing.
+    #[must_use]
+    pub fn translate(&self, snapshot: &Snapshot, keys: Option<&KeyMaterial>) -> Vec<Resource> {
+        let outbound = snapshot.outbound.values().flat_map(|route| self.outbound(route));
+        let inbound = snapshot.inbound.values().flat_map(|route| self.inbound(route));
+        let services = snapshot.services.values().flat_map(|service| self.service(service));
+        let own = keys.map(|keys| self.own_secrets(keys)).unwrap_or_default();
+        self.constant().into_iter().chain(own).chain(outbound).chain(inbound).chain(services).collect()
+    }
+
+    /// What is different for `new` than for `old`, at a cost of what differs between them.
+    #[must_use]
+    pub fn changes(&self, old: &Snapshot, new: &Snapshot) -> Changes {
+        let mut changes = Changes::default();
+        for changed in new.changes_since(old) {
+            let (before, after) = match changed {
+                Changed::Outbound(destination, route) => (
+                    old.outbound.get(destination).map(|route| self.outbound(route)),
+                    route.map(|route| self.outbound(route)),
+                ),
+                Changed::Inbound(source, route) => (
+                    old.inbound.get(source).map(|route| self.inbound(route)),
+                    route.map(|route| self.inbound(route)),
+                ),
+                Changed::Service(name, service) => (
+                    old.services.get(name).map(|service| self.service(service)),
+                    service.map(|service| self.service(service)),
+                ),
+            };
+            changes.add(&before.unwrap_or_default(), after.unwrap_or_default());
+        }
+        changes
+    }
+
+    /// The secrets of the external listener, which change with its certificate.
+    #[must_use]
+    pub fn own_secrets(&self, keys: &KeyMaterial) -> Vec<Resource> {
+        own_secrets(self.settings.external_protocol, keys)
+    }
+
+    /// What does not depend on any object.
+    fn constant(&self) -> Vec<Resource> {
+        let listeners =
+            [Side::Internal, Side::External].map(|side| listener(side, &self.gateway, &self.settings));
+        let routes = [routes::own_services(&self.gateway), routes::handshake(&self.gateway)];
+        let cluster = handshake_cluster(&self.settings);
+        [cluster].into_iter().chain(listeners).chain(own_scopes(&self.gateway)).chain(routes).collect()
+    }
+
+    fn outbound(&self, route: &OutboundRoute) -> Vec<Resource> {
+        let routes = routes::outbound(route, &self.gateway);
+        let scope = outbound_scope(&route.destination);
+        peer_clusters(route, &self.gateway.domain).chain(peer_secret(route)).chain([routes, scope]).collect()
+    }
+
+    fn inbound(&self, route: &InboundRoute) -> Vec<Resource> {
+        vec![routes::inbound(route, &self.gateway), inbound_scope(&route.source)]
+    }
+
+    /// Nothing leads to a service that nobody may call through the gateway.
+    fn service(&self, service: &Service) -> Vec<Resource> {
+        let domain = &self.gateway.domain;
+        match service.scope {
+            PortScope::Cluster | PortScope::Domain => {
+                vec![service_cluster(service, domain), service_assignment(service, domain)]
+            }
+            PortScope::Local => Vec::new(),
+        }
+    }
+}
+
+impl Changes {
+    fn add(&mut self, before: &[Resource], after: Vec<Resource>) {
+        let kept: BTreeSet<_> = after.iter().map(|resource| (resource.type_url, &resource.name)).collect();
+        let gone =
+            before.iter().filter(|resource| !kept.contains(&(resource.type_url, &resource.name))).cloned();
+        self.removed.extend(gone.map(|resource| (resource.type_url, resource.name)));
+        self.set.extend(after.into_iter().filter(|resource| !before.contains(resource)));
+    }
+}
