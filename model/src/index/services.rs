@@ -113,6 +113,10 @@ impl Services {
         groups: Box<[EndpointGroup]>,
     ) -> ServiceName {
         let (name, known) = self.known(name);
+        let old = known.groups.iter().filter(|(other, _)| other == origin).map(|(_, group)| group);
+        if old.eq(&groups) {
+            return name;
+        }
         let others = std::mem::take(&mut known.groups).into_iter().filter(|(other, _)| other != origin);
         known.groups = others.chain(groups.into_iter().map(|group| (origin.clone(), group))).collect();
         self.stale.insert(name.clone());

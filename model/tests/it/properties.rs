@@ -1,11 +1,21 @@
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
-use networkmesh_model::{DomainId, Event, Host, Kind, ObjectRef, Snapshot};
+use networkmesh_model::{
+    Access, Changed, DomainId, Event, Host, InboundRoute, Kind, ObjectRef, OutboundRoute, PortScope,
+    Protocol, Service, ServiceName, Snapshot, TOKEN_BYTES,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{BOB_CERTIFICATE, Mesh, domain, endpoints, object_of, route, service, slice, with};
+use crate::support::{
+    ALICE, BOB_CERTIFICATE, Mesh, domain, endpoints, object_of, route, service, slice, with,
+};
+
+/// Sealed tokens, each opened often.
+static TOKENS: LazyLock<[String; 2]> =
+    LazyLock::new(|| [1, 2].map(|byte| ALICE.public_key().seal(&[byte; TOKEN_BYTES]).unwrap()));
 
 /// Something that happens to the objects of a domain.
 #[derive(Clone, Debug)]
@@ -31,11 +41,16 @@ fn manifests() -> impl Strategy<Value = Value> {
     let peer = || proptest::sample::select(["bob", "carol"].as_slice());
     let ip = || proptest::sample::select(["192.0.2.1", "192.0.2.2", "2001:db8::1"].as_slice());
     prop_oneof![
-        (peer(), any::<bool>(), any::<bool>(), 1_u16..3).prop_map(|(peer, outbound, good, port)| {
-            let route = if outbound { route("alice", peer) } else { route(peer, "alice") };
-            let route = with(route, "/spec/endpoint/ports/0/port", json!(port));
-            if good { route } else { with(route, "/spec/interConnProtocol", json!("bfia")) }
-        }),
+        (peer(), any::<bool>(), any::<bool>(), 1_u16..3, 0_usize..3).prop_map(
+            |(peer, outbound, good, port, tokens)| {
+                let route = if outbound { route("alice", peer) } else { route(peer, "alice") };
+                let token = |sealed| json!({"token": sealed, "revision": 1, "isReady": true});
+                let tokens: Vec<_> = TOKENS[..tokens].iter().map(token).collect();
+                let route = with(route, "/status", json!({"tokenStatus": {"tokens": tokens}}));
+                let route = with(route, "/spec/endpoint/ports/0/port", json!(port));
+                if good { route } else { with(route, "/spec/interConnProtocol", json!("bfia")) }
+            }
+        ),
         (peer(), any::<bool>())
             .prop_map(|(peer, cert)| domain(peer, if cert { &BOB_CERTIFICATE } else { "" })),
         (name(), any::<bool>(), any::<bool>()).prop_map(|(name, good, grpc)| {
@@ -60,10 +75,59 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..40)
 }
 
+fn plain_service(number: usize, protocol: Protocol) -> Arc<Service> {
+    Arc::new(Service {
+        name: format!("service-{number}").parse().unwrap(),
+        scope: PortScope::Cluster,
+        access: Access::Anyone,
+        protocol,
+        through_gateway: false,
+        endpoints: Arc::default(),
+    })
+}
+
+/// What follows a domain by the changes alone.
+#[derive(Default)]
+struct Follower {
+    outbound: BTreeMap<DomainId, Arc<OutboundRoute>>,
+    inbound: BTreeMap<DomainId, Arc<InboundRoute>>,
+    services: BTreeMap<ServiceName, Arc<Service>>,
+}
+
+impl Follower {
+    fn follow(&mut self, old: &Snapshot, new: &Snapshot) {
+        for change in new.changes_since(old) {
+            match change {
+                Changed::Outbound(peer, route) => follow(&mut self.outbound, peer, route),
+                Changed::Inbound(peer, route) => follow(&mut self.inbound, peer, route),
+                Changed::Service(name, service) => follow(&mut self.services, name, service),
+            }
+        }
+        assert!(self.outbound.iter().eq(&new.outbound));
+        assert!(self.inbound.iter().eq(&new.inbound));
+        assert!(self.services.iter().eq(&new.services));
+    }
+}
+
+fn follow<K: Ord + Clone, V: Clone + PartialEq>(map: &mut BTreeMap<K, V>, key: &K, value: Option<&V>) {
+    assert!(map.get(key) != value, "this is no change");
+    match value {
+        Some(value) => map.insert(key.clone(), value.clone()),
+        None => map.remove(key),
+    };
+}
+
 /// Takes the steps one by one. Answers what came out, and the objects that are left.
 fn walk(steps: &[Step]) -> (Mesh, Vec<Value>) {
     let mut mesh = Mesh::empty();
     let mut left: BTreeMap<ObjectRef, Value> = BTreeMap::new();
+    let mut follower = Follower::default();
+    let mut commit = |mesh: &mut Mesh| {
+        let old = Arc::clone(&mesh.snapshot);
+        let (published, _) = mesh.commit();
+        assert_eq!(published, *old != *mesh.snapshot);
+        follower.follow(&old, &mesh.snapshot);
+    };
     for step in steps {
         match step {
             Step::Put(manifest) => {
@@ -86,12 +150,10 @@ fn walk(steps: &[Step]) -> (Mesh, Vec<Value>) {
                 }
                 mesh.index.apply(Event::InitDone(*kind));
             }
-            Step::Commit => {
-                mesh.commit();
-            }
+            Step::Commit => commit(&mut mesh),
         }
     }
-    mesh.commit();
+    commit(&mut mesh);
     (mesh, left.into_values().collect())
 }
 
@@ -115,10 +177,33 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
-    fn the_way_to_a_state_does_not_matter(steps in steps()) {
+    fn the_way_to_a_state_does_not_matter_and_can_be_followed_by_the_changes(steps in steps()) {
         let (walked, left) = walk(&steps);
         let fresh = Mesh::of(&left);
         prop_assert_eq!(without_rejected(&walked.snapshot), without_rejected(&fresh.snapshot));
+    }
+
+    #[test]
+    fn changes_among_many_services_are_found_exactly(
+        first in vec(0_usize..1000, 0..1000),
+        edits in vec((0_usize..1000, any::<bool>()), 0..30),
+    ) {
+        let mut old = Snapshot::empty("alice".parse().unwrap());
+        for number in first {
+            let service = plain_service(number, Protocol::Http);
+            old.services.insert(service.name.clone(), service);
+        }
+        let mut follower = Follower { services: old.services.clone().into_iter().collect(), ..Follower::default() };
+        let mut new = old.clone();
+        for (number, put) in edits {
+            let service = plain_service(number, Protocol::Grpc);
+            if put {
+                new.services.insert(service.name.clone(), service);
+            } else {
+                new.services.remove(&service.name);
+            }
+        }
+        follower.follow(&old, &new);
     }
 
     #[test]

@@ -208,3 +208,24 @@ fn a_slice_that_moves_to_another_service_leaves_the_first() {
     mesh.delete(Kind::EndpointSlice, "s");
     assert_eq!((mesh.service("a").endpoints.len(), mesh.service("b").endpoints.len()), (0, 0));
 }
+
+#[test]
+fn the_addresses_of_a_service_go_on_while_its_newest_version_is_wrong() {
+    let mut mesh = Mesh::of(&[service("echo"), endpoints("echo", "192.0.2.1", 80)]);
+    mesh.put(&with(annotated(PROTOCOL, "HTTPS"), "/spec/ports/0/name", json!("other")));
+    mesh.put(&endpoints("echo", "192.0.2.2", 80));
+    assert_eq!(mesh.rejection(Kind::Service, "echo").len(), 1);
+    assert_eq!(*mesh.service("echo").endpoints, ["192.0.2.2:80".parse::<SocketAddr>().unwrap()]);
+}
+
+#[test]
+fn addresses_that_are_there_before_their_service_and_after_it_count_while_it_is_there() {
+    let mut mesh = Mesh::of(&[endpoints("echo", "192.0.2.1", 80), slice("echo-1", "echo", "192.0.2.2", 80)]);
+    assert!(mesh.snapshot.services.is_empty());
+    for _ in 0..2 {
+        mesh.put(&service("echo"));
+        assert_eq!(mesh.service("echo").endpoints.len(), 2);
+        mesh.delete(Kind::Service, "echo");
+        assert!(mesh.snapshot.services.is_empty());
+    }
+}
