@@ -56,7 +56,7 @@ fn slice(number: u32) -> Object {
     Object::EndpointSlice(Box::new(slice))
 }
 
-/// Bytes that a service costs whose addresses are told by `addresses`.
+/// Bytes that a service costs whose addresses are told by `addresses`, also after all was told again.
 fn cost(addresses: fn(u32) -> Object) -> usize {
     let mut index = Index::new("alice".parse().unwrap(), DomainKey::generate().unwrap(), []);
     let _profiler = dhat::Profiler::builder().testing().trim_backtraces(Some(1)).build();
@@ -67,7 +67,14 @@ fn cost(addresses: fn(u32) -> Object) -> usize {
     let (snapshot, _) = index.commit(Timestamp::UNIX_EPOCH);
     let snapshot = snapshot.unwrap();
     assert!(snapshot.services.values().all(|service| service.endpoints.len() == 2));
-    dhat::HeapStats::get().curr_bytes / SERVICES as usize
+    let cost = || dhat::HeapStats::get().curr_bytes / SERVICES as usize;
+    let first = cost();
+    for number in 0..SERVICES {
+        index.apply(Event::Apply(service(number)));
+        index.apply(Event::Apply(addresses(number)));
+    }
+    assert!(index.commit(Timestamp::UNIX_EPOCH).0.is_none());
+    first.max(cost())
 }
 
 // One test, for a process has one heap.

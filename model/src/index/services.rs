@@ -67,15 +67,17 @@ impl Services {
 
     /// Takes over what a slice says; `None`: it is gone.
     pub(super) fn set_slice(&mut self, name: &str, slice: Option<Slice>) {
-        let service = slice.as_ref().and_then(|slice| slice.service.clone());
-        if let Some((name, old)) = self.slices.remove_entry(name)
-            && Some(&old) != service.as_ref()
-        {
-            self.set_groups(old, &Origin::Slice(name), Box::default());
+        let (name, old) = match self.slices.remove_entry(name) {
+            Some((name, old)) => (name, Some(old)),
+            None => (name.into(), None),
+        };
+        let origin = Origin::Slice(Arc::clone(&name));
+        let new = slice.as_ref().and_then(|slice| slice.service.as_ref());
+        if let Some(old) = old.filter(|old| Some(old) != new) {
+            self.set_groups(old, &origin, Box::default());
         }
         if let Some(Slice { service: Some(service), group }) = slice {
-            let name: Arc<str> = name.into();
-            let service = self.set_groups(service, &Origin::Slice(Arc::clone(&name)), [group].into());
+            let service = self.set_groups(service, &origin, [group].into());
             self.slices.insert(name, service);
         }
     }
@@ -105,7 +107,8 @@ impl Services {
         (entry.key().clone(), entry.or_default())
     }
 
-    /// Puts `groups` in the place of those from `origin`.
+    /// Puts `groups` in the place of those from `origin`, and answers the name in shared memory. Equal ones stay: a
+    /// service may share their addresses.
     fn set_groups(
         &mut self,
         name: ServiceName,
@@ -114,11 +117,10 @@ impl Services {
     ) -> ServiceName {
         let (name, known) = self.known(name);
         let old = known.groups.iter().filter(|(other, _)| other == origin).map(|(_, group)| group);
-        if old.eq(&groups) {
-            return name;
+        if !old.eq(&groups) {
+            let others = std::mem::take(&mut known.groups).into_iter().filter(|(other, _)| other != origin);
+            known.groups = others.chain(groups.into_iter().map(|group| (origin.clone(), group))).collect();
         }
-        let others = std::mem::take(&mut known.groups).into_iter().filter(|(other, _)| other != origin);
-        known.groups = others.chain(groups.into_iter().map(|group| (origin.clone(), group))).collect();
         self.stale.insert(name.clone());
         name
     }
