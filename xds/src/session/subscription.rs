@@ -287,7 +287,11 @@ impl Subscription {
         let again = self.again.contains(name);
         match (self.target(state, name), self.held(state, name)) {
             (Target::Unchanged, _) => {}
-            (Target::Resource(new), Held::Acknowledged(old)) if old.version() == new.version() && !again => {}
+            (Target::Resource(new), Held::Acknowledged(old)) if old.version() == new.version() && !again => {
+                if state.resource(self.ty, name).map(Resource::version) == Some(new.version()) {
+                    self.rejections.remove(self.ty, name);
+                }
+            }
             (Target::Resource(_), _) => {
                 self.additions.insert(Arc::clone(name));
             }

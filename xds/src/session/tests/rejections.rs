@@ -67,3 +67,20 @@ fn a_client_that_rejects_everything_is_left_in_peace() {
     stream.remove(Clusters, "a");
     assert_eq!(stream.settle_but("no", |_| true), ["Cluster -a"], "who knows whether it has applied some");
 }
+
+#[test]
+fn a_resource_that_goes_back_to_what_the_client_holds_is_rejected_no_more() {
+    for mut stream in [delta(&[(Routes, "a", "1")]), sotw(&[(Routes, "a", "1")])] {
+        match stream.session.protocol {
+            Protocol::Delta => stream.subscribe(Routes, &["a"]),
+            Protocol::StateOfTheWorld => stream.ask(Routes, &["a"], ""),
+        }
+        stream.settle();
+        stream.set(Routes, "a", "bad");
+        stream.settle_but("is bad", is_bad);
+        assert!(!stream.session.rejections.is_empty());
+        stream.set(Routes, "a", "1");
+        assert_eq!(stream.settle(), Vec::<String>::new());
+        assert!(stream.session.rejections.is_empty());
+    }
+}
