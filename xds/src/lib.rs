@@ -24,6 +24,8 @@
 //!   listeners and routes that came with them. What goes is removed in the reverse order, after all that comes.
 //! - **A lost connection loses nothing.** A delta client that comes back says what it holds and is sent only the
 //!   difference; before the first state is set, no client is told anything.
+//! - **A restart needs nobody.** A [`Store`] keeps the last state on disk. [`Cache::restore`] serves it to clients that
+//!   hold nothing until the sources of a new one answer.
 //! - **No client can do harm.** Sizes, names and streams are bounded by [`Limits`], responses are made as a client
 //!   takes them, and requests that make no sense are ignored or end that client's stream.
 //!
@@ -64,6 +66,7 @@ mod resource;
 mod server;
 mod session;
 mod status;
+mod store;
 
 pub use cache::{Cache, Change, State};
 pub use limits::Limits;
@@ -72,3 +75,4 @@ pub use resource::{InvalidVersion, Resource, ResourceType, Version};
 pub use server::{Bound, ServeError, bind};
 pub use session::{Nack, Protocol};
 pub use status::{ClientStatus, Clients, Rejection, ResourceStatus, TypeStatus};
+pub use store::{LoadError, Store};

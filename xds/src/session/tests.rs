@@ -38,10 +38,11 @@ impl Stream {
 
     fn limited(protocol: Protocol, resources: &[(ResourceType, &str, &str)], limits: Limits) -> Self {
         let cache = Cache::new();
-        let owned = |(ty, name, body): &(ResourceType, &str, &str)| {
-            (*ty, (*name).to_owned(), Bytes::copy_from_slice(body.as_bytes()))
-        };
-        cache.replace(resources.iter().map(owned));
+        cache.replace(owned(resources));
+        Self::of(protocol, cache, limits)
+    }
+
+    fn of(protocol: Protocol, cache: Cache, limits: Limits) -> Self {
         let rejections = Rejections::default();
         let mut session = Session::new(protocol, limits, rejections.clone());
         session.update(cache.state());
@@ -173,6 +174,13 @@ fn delta(resources: &[(ResourceType, &str, &str)]) -> Stream {
 
 fn sotw(resources: &[(ResourceType, &str, &str)]) -> Stream {
     Stream::new(Protocol::StateOfTheWorld, resources)
+}
+
+fn owned(resources: &[(ResourceType, &str, &str)]) -> Vec<(ResourceType, String, Bytes)> {
+    let owned = |(ty, name, body): &(ResourceType, &str, &str)| {
+        (*ty, (*name).to_owned(), Bytes::copy_from_slice(body.as_bytes()))
+    };
+    resources.iter().map(owned).collect()
 }
 
 fn strings(names: &[&str]) -> Vec<String> {

@@ -64,3 +64,76 @@ fn a_new_process_is_sent_what_the_last_one_rejected() {
     stream.session.request(first, Timestamp::UNIX_EPOCH).expect("within the limits");
     assert_eq!(stream.settle(), [""; 0], "only the first request tells of a new process");
 }
+
+/// A first request that tells whether the client holds something.
+fn begin(stream: &mut Stream, ty: ResourceType, held: &[(&str, &str)]) {
+    let (type_url, nonce) = (ty.type_url().to_owned(), String::new());
+    let interest = match stream.session.protocol {
+        Protocol::Delta => Interest::Change {
+            subscribe: vec![],
+            unsubscribe: vec![],
+            held: held.iter().map(|(name, body)| ((*name).to_owned(), version(body).to_string())).collect(),
+        },
+        Protocol::StateOfTheWorld => Interest::Exactly(vec![]),
+    };
+    let request =
+        Request { node: None, type_url, nonce, error: None, holds_nothing: held.is_empty(), interest };
+    stream.session.request(request, Timestamp::UNIX_EPOCH).expect("within the limits");
+}
+
+fn restored(protocol: Protocol, resources: &[(ResourceType, &str, &str)]) -> Stream {
+    let cache = Cache::new();
+    cache.restore(owned(resources));
+    Stream::of(protocol, cache, Limits::default())
+}
+
+const PROTOCOLS: [Protocol; 2] = [Protocol::Delta, Protocol::StateOfTheWorld];
+
+#[test]
+fn a_restored_state_serves_a_client_that_holds_nothing() {
+    for protocol in PROTOCOLS {
+        let mut stream = restored(protocol, &[(Clusters, "old", "1"), (Clusters, "same", "1")]);
+        begin(&mut stream, Clusters, &[]);
+        assert_eq!(stream.settle(), ["Cluster old=1 same=1"]);
+        stream.cache.replace(owned(&[(Clusters, "same", "1")]));
+        stream.session.update(stream.cache.state());
+        let last = match protocol {
+            Protocol::Delta => "Cluster -old",
+            Protocol::StateOfTheWorld => "Cluster same=1 -old",
+        };
+        assert_eq!(stream.settle(), [last]);
+    }
+}
+
+#[test]
+fn a_restored_state_that_is_set_again_is_not_sent_again() {
+    for protocol in PROTOCOLS {
+        let resources = [(Clusters, "a", "1"), (Listeners, "l", "1")];
+        let mut stream = restored(protocol, &resources);
+        begin(&mut stream, Clusters, &[]);
+        begin(&mut stream, Listeners, &[]);
+        assert_eq!(stream.settle(), ["Cluster a=1", "Listener l=1"]);
+        assert!(stream.cache.replace(owned(&resources)));
+        stream.session.update(stream.cache.state());
+        assert_eq!(stream.settle(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_restored_state_takes_nothing_from_a_client_that_holds_something() {
+    for protocol in PROTOCOLS {
+        let mut stream =
+            restored(protocol, &[(Clusters, "a", "1"), (Clusters, "b", "1"), (Listeners, "l", "1")]);
+        begin(&mut stream, Clusters, &[("a", "2"), ("c", "1")]);
+        begin(&mut stream, Listeners, &[]);
+        assert_eq!(stream.settle(), [""; 0]);
+        assert_eq!(stream.session.wakeup(stream.now), None);
+        stream.cache.replace(owned(&[(Clusters, "a", "2"), (Listeners, "l", "2")]));
+        stream.session.update(stream.cache.state());
+        let shown = stream.settle();
+        match protocol {
+            Protocol::Delta => assert_eq!(shown, ["Listener l=2", "Cluster -c"]),
+            Protocol::StateOfTheWorld => assert_eq!(shown, ["Cluster a=2", "Listener l=2"]),
+        }
+    }
+}
