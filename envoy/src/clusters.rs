@@ -26,7 +26,9 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::Any;
-use model::{DomainId, EndpointPort, Host, OutboundRoute, PortProtocol, Protocol, Service, Trust};
+use model::{
+    DomainId, EndpointPort, Host, OutboundRoute, PortProtocol, Protocol, Service, ServiceName, Trust,
+};
 use prost::Name as _;
 
 use crate::callers::callers_of;
@@ -56,16 +58,34 @@ const MAX_RETRIES: u32 = 64;
 
 /// Name of the cluster that leads to a port of the gateway of `destination`.
 pub(crate) fn peer_cluster_name(domain: &DomainId, destination: &DomainId, protocol: PortProtocol) -> String {
-    let port = match protocol {
-        PortProtocol::Http => "http",
-        PortProtocol::Grpc => "grpc",
-    };
-    format!("{domain}-to-{destination}-{port}")
+    format!("{domain}-to-{destination}-{}", port_name(protocol))
 }
 
-/// Name of the cluster of the service that is asked for as `host`.
+/// The domain to whose gateway the cluster of this name leads, see [`peer_cluster_name`].
+pub(crate) fn peer_of_cluster(name: &str, domain: &DomainId) -> Option<DomainId> {
+    let rest = name.strip_prefix(domain.as_str())?.strip_prefix("-to-")?;
+    let (peer, port) = rest.rsplit_once('-')?;
+    let is_port = [PortProtocol::Http, PortProtocol::Grpc].into_iter().any(|known| port_name(known) == port);
+    peer.parse().ok().filter(|_| is_port)
+}
+
+fn port_name(protocol: PortProtocol) -> &'static str {
+    match protocol {
+        PortProtocol::Http => "http",
+        PortProtocol::Grpc => "grpc",
+    }
+}
+
+/// Name of the cluster of the service that is asked for as `host`, and of its endpoints.
 pub(crate) fn service_cluster_name(host: &str) -> String {
     format!("svc|{host}")
+}
+
+/// The service whose cluster has this name, see [`service_cluster_name`].
+pub(crate) fn service_of_cluster(name: &str, domain: &DomainId) -> Option<ServiceName> {
+    let host = name.strip_prefix("svc|")?;
+    let service = host.strip_suffix(".svc")?.strip_suffix(domain.as_str())?.strip_suffix('.')?;
+    service.parse().ok()
 }
 
 /// The cluster of a service, which says by itself who may call it.

@@ -29,6 +29,7 @@ mod headers;
 mod json;
 mod listener;
 mod message;
+mod owner;
 mod redact;
 mod resource;
 mod routes;
@@ -39,6 +40,7 @@ mod translator;
 
 pub use bootstrap::{AdminAddress, BootstrapSettings, XdsAddress, bootstrap};
 pub use json::{JsonError, from_json, to_json};
+pub use owner::Owner;
 pub use redact::redact;
 pub use resource::{Resource, type_url};
 pub use routes::{routes_from, routes_to};

@@ -46,6 +46,16 @@ pub fn routes_from(source: &DomainId) -> String {
     format!("from|{source}")
 }
 
+/// The destination whose routes have this name, see [`routes_to`].
+pub(crate) fn destination_of_routes(name: &str) -> Option<DomainId> {
+    name.strip_prefix("to|")?.parse().ok()
+}
+
+/// The source whose routes have this name, see [`routes_from`].
+pub(crate) fn source_of_routes(name: &str) -> Option<DomainId> {
+    name.strip_prefix("from|")?.parse().ok()
+}
+
 fn route_config(
     name: String,
     side: Side,

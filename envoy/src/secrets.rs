@@ -42,6 +42,11 @@ pub(crate) fn peer_authority(peer: &DomainId) -> String {
     format!("peer|{peer}")
 }
 
+/// The domain whose authority has this name, see [`peer_authority`].
+pub(crate) fn peer_of_authority(name: &str) -> Option<DomainId> {
+    name.strip_prefix("peer|")?.parse().ok()
+}
+
 pub(crate) fn sds(name: impl Into<String>) -> SdsSecretConfig {
     SdsSecretConfig { name: name.into(), sds_config: Some(ads()) }
 }

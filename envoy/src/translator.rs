@@ -8,6 +8,7 @@ use crate::clusters::{handshake_cluster, peer_clusters, service_cluster};
 use crate::endpoints::service_assignment;
 use crate::gateway::{Gateway, Side};
 use crate::listener::listener;
+use crate::owner::{Owner, owner};
 use crate::resource::Resource;
 use crate::routes;
 use crate::scopes::{inbound_scope, outbound_scope, own_scopes};
@@ -72,6 +73,25 @@ impl Translator {
             changes.add(&before.unwrap_or_default(), after.unwrap_or_default());
         }
         changes
+    }
+
+    /// The types and names of the resources of an object in `snapshot`.
+    #[must_use]
+    pub fn resources_of(&self, owner: &Owner, snapshot: &Snapshot) -> Vec<(&'static str, String)> {
+        let resources = match owner {
+            Owner::Outbound(destination) => {
+                snapshot.outbound.get(destination).map(|route| self.outbound(route))
+            }
+            Owner::Inbound(source) => snapshot.inbound.get(source).map(|route| self.inbound(route)),
+            Owner::Service(name) => snapshot.services.get(name).map(|service| self.service(service)),
+        };
+        resources.into_iter().flatten().map(|resource| (resource.type_url, resource.name)).collect()
+    }
+
+    /// The object that the resource of this type and name was made of; `None` for those of the gateway itself.
+    #[must_use]
+    pub fn owner(&self, type_url: &str, name: &str) -> Option<Owner> {
+        owner(&self.gateway, type_url, name)
     }
 
     /// The secrets of the external listener, which change with its certificate.

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -14,7 +14,7 @@ use certs::DomainKey;
 use jiff::Timestamp;
 use model::{Document, Event, Index, Kind, Snapshot, TokenValue, read_manifests};
 use networkmesh_envoy::{
-    AccessLog, Changes, ExternalProtocol, KeyMaterial, Resource, Settings, Translator, redact, to_json,
+    AccessLog, Changes, ExternalProtocol, KeyMaterial, Owner, Resource, Settings, Translator, redact, to_json,
 };
 use serde_json::{Value, json};
 
@@ -187,4 +187,23 @@ fn changes_lead_from_the_resources_of_one_snapshot_to_those_of_another() {
         assert!(resources == by_name(new));
     }
     assert_eq!(translator.changes(&full, &full), Changes::default());
+}
+
+#[test]
+fn every_resource_of_an_object_leads_back_to_it() {
+    let (translator, snapshot) = (translator(ExternalProtocol::Mtls), snapshot("gateway"));
+    let outbound = snapshot.outbound.keys().cloned().map(Owner::Outbound);
+    let inbound = snapshot.inbound.keys().cloned().map(Owner::Inbound);
+    let services = snapshot.services.keys().cloned().map(Owner::Service);
+    let mut owned = BTreeSet::new();
+    for owner in outbound.chain(inbound).chain(services) {
+        for (type_url, name) in translator.resources_of(&owner, &snapshot) {
+            assert_eq!(translator.owner(type_url, &name), Some(owner.clone()), "{type_url} {name}");
+            owned.insert((type_url, name));
+        }
+    }
+    for resource in translator.translate(&snapshot, Some(&keys())) {
+        let has_owner = translator.owner(resource.type_url, &resource.name).is_some();
+        assert_eq!(has_owner, owned.contains(&(resource.type_url, resource.name.clone())), "{resource:?}");
+    }
 }
