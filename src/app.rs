@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{CertError, DomainKey};
-use dns::RecordTable;
 use envoy::Translator;
 use jiff::Timestamp;
 use model::{DomainId, Event, Index, Kind, Snapshot, StatusUpdate};
@@ -26,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::bind::{bind_error, create_socket_folder};
-use self::settings::{dns_settings, external_certificate, gateway_settings, record_table};
+use self::settings::{dns_settings, external_certificate, gateway_settings};
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
 use crate::handshake::{self, Destination, Ledger, negotiate_all};
@@ -185,11 +184,9 @@ impl App {
             let programmer = Programmer { translator, certificate, cache, programmed: programmed_in };
             parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
 
-            let (tables_in, tables) = watch::channel(Arc::new(record_table(&config, &snapshots.borrow())));
-            let serve_dns = dns.serve(dns_settings(&config), tables, dns_metrics, stop.clone());
+            let settings = dns_settings(&config);
+            let serve_dns = dns.serve(settings, snapshots.clone(), dns_metrics, stop.clone());
             parts.spawn(named("the DNS server", async { log_error(serve_dns.await) }));
-            let keep_records = keep_records(config.clone(), snapshots.clone(), tables_in, stop.clone());
-            parts.spawn(named("the DNS records", keep_records));
 
             let ledger = Ledger::new(snapshots, updates_in);
             let destination = Destination::new(identity.clone(), ledger.clone(), gateways.clone());
@@ -271,23 +268,6 @@ async fn keep_index(
                 }
             }
         }
-    }
-}
-
-/// Makes a new record table of every snapshot.
-async fn keep_records(
-    config: Config,
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    tables: watch::Sender<Arc<RecordTable>>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            changed = snapshots.changed() => if changed.is_err() { return },
-            () = shutdown.cancelled() => return,
-        }
-        let table = record_table(&config, &snapshots.borrow_and_update());
-        tables.send_replace(Arc::new(table));
     }
 }
 

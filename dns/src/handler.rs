@@ -1,7 +1,6 @@
 //! From a query to a reply.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,17 +9,19 @@ use hickory_proto::rr::{DNSClass, LowerName, RData, Record, RecordType};
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use ipnet::IpNet;
+use model::Snapshot;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::forward::Forwarder;
 use crate::metrics::Metrics;
 use crate::reply::Reply;
-use crate::table::{Answer, RecordTable};
+use crate::zone::{Answer, Zone};
 
-/// Answers from the newest table, or asks the upstreams for clients that may.
+/// Answers from the newest snapshot, or asks the upstreams for clients that may.
 pub(crate) struct Handler {
-    pub(crate) tables: watch::Receiver<Arc<RecordTable>>,
+    pub(crate) zone: Zone,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) forwarder: Forwarder,
     /// The clients that may ask for names of others.
     pub(crate) recursion_subnets: Vec<IpNet>,
@@ -62,37 +63,37 @@ impl Handler {
         if query.query_class() != DNSClass::IN || is_transfer {
             return Reply::error(ResponseCode::Refused);
         }
-        let table = Arc::clone(&self.tables.borrow());
-        match table.lookup(name, record_type) {
-            Answer::Addresses(addresses) => {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        match self.zone.lookup(&snapshot, name, record_type) {
+            Answer::Addresses(mut addresses) => {
                 let first = self.rotation.next(name, record_type) % addresses.len();
-                let rotated = addresses[first..].iter().chain(&addresses[..first]);
+                addresses.rotate_left(first);
                 // The name as the client wrote it: some check its case to detect forgeries.
-                let record = |address: &IpAddr| {
-                    Record::from_rdata(query.original().name().clone(), table.ttl(), RData::from(*address))
+                let record = |address| {
+                    Record::from_rdata(query.original().name().clone(), self.zone.ttl(), RData::from(address))
                 };
-                let answers = rotated.map(record).collect();
+                let answers = addresses.into_iter().map(record).collect();
                 Reply { authoritative: true, answers, ..Reply::default() }
             }
-            Answer::NoData => negative(ResponseCode::NoError, &table),
-            Answer::NameError => negative(ResponseCode::NXDomain, &table),
+            Answer::NoData => self.negative(ResponseCode::NoError),
+            Answer::NameError => self.negative(ResponseCode::NXDomain),
             Answer::NotOurs if may_recurse && request.metadata.recursion_desired => {
                 self.forwarder.resolve(query.original()).await
             }
             Answer::NotOurs => Reply::error(ResponseCode::Refused),
         }
     }
-}
 
-fn negative(code: ResponseCode, table: &RecordTable) -> Reply {
-    Reply { code, authoritative: true, authority: vec![table.soa().clone()], ..Reply::default() }
+    fn negative(&self, code: ResponseCode) -> Reply {
+        Reply { code, authoritative: true, authority: vec![self.zone.soa().clone()], ..Reply::default() }
+    }
 }
 
 /// Which address comes first.
 ///
 /// Names count on their own, and so do their families, so that a client that always asks for A and AAAA, or for two
 /// names in turn, does not get the same A first every time. There is a fixed number of counters, which outlive the
-/// tables; a few names share one.
+/// snapshots; a few names share one.
 #[derive(Debug, Default)]
 pub(crate) struct Rotation {
     hasher: RandomState,

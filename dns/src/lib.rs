@@ -2,15 +2,16 @@
 //! everything else.
 //!
 //! ```text
-//! Snapshot ─► RecordTable ─► watch ─┐
+//!                  newest Snapshot ─┐
 //!                                   ▼
 //!      query (UDP, TCP) ─► handler: ours? ──yes─► addresses, NODATA or NXDOMAIN, with authority
 //!                                   └─no─► client may recurse? ──yes─► upstreams, with a cache
 //!                                                              └─no─► REFUSED
 //! ```
 //!
-//! The table is pure and is replaced as a whole, so that a query sees one moment of the domain. Sockets are bound
-//! before anything is served: a port already taken is an error at start.
+//! Names are looked up in the snapshot itself, so that a query sees one moment of the domain, a change of the domain
+//! costs nothing here, and a name takes no memory here. Sockets are bound before anything is served: a port already
+//! taken is an error at start.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -19,8 +20,8 @@ mod handler;
 mod metrics;
 mod reply;
 mod server;
-mod table;
+mod zone;
 
 pub use metrics::Metrics;
 pub use server::{BindError, Bound, ServeError, Settings, Upstreams, bind, loopback_subnets};
-pub use table::{Answer, DEFAULT_TTL, RecordTable};
+pub use zone::{Answer, DEFAULT_TTL, Zone};

@@ -3,9 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use certs::{CertError, DomainAuthority, LeafRequest, LeafUsage};
-use dns::RecordTable;
 use envoy::ExternalProtocol;
-use model::Snapshot;
 
 use crate::config::{Config, reachable};
 use crate::program::ExternalCertificate;
@@ -54,6 +52,8 @@ pub(super) fn gateway_settings(config: &Config) -> envoy::Settings {
 pub(super) fn dns_settings(config: &Config) -> dns::Settings {
     let upstreams = &config.dns.upstreams;
     dns::Settings {
+        gateway: config.dns.gateway.clone(),
+        ttl: Duration::from_secs(config.dns.ttl.into()),
         recursion_subnets: config.dns.recursion.clone(),
         upstreams: if upstreams.is_empty() {
             dns::Upstreams::System
@@ -62,9 +62,4 @@ pub(super) fn dns_settings(config: &Config) -> dns::Settings {
         },
         ..dns::Settings::default()
     }
-}
-
-/// What the domain's DNS answers from.
-pub(super) fn record_table(config: &Config, snapshot: &Snapshot) -> RecordTable {
-    RecordTable::new(snapshot, &config.dns.gateway, Duration::from_secs(config.dns.ttl.into()))
 }

@@ -20,6 +20,7 @@ mod mint;
 mod negotiate;
 mod server;
 mod state;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -1,23 +1,22 @@
 //! Keeps the token of every route out of this domain fresh, and forgets expired ones of routes in.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::PublicKey;
 use jiff::Timestamp;
-use model::{Direction, DomainId, InboundAuth, OutboundAuth, OutboundRoute, Snapshot, Token};
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use model::{Direction, DomainId, OutboundAuth, OutboundRoute, Token};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::client::{CallError, HandshakeClient};
 use super::contact::{Contact, NegotiationError};
 use super::ledger::Ledger;
 use super::state::{self, Action, Source};
+use super::supervisor::supervise;
 use crate::app::Identity;
 use crate::program::Gateways;
 
@@ -39,58 +38,21 @@ pub(crate) async fn negotiate_all(
     ledger: Ledger,
     shutdown: CancellationToken,
 ) {
+    let snapshots = ledger.snapshots();
     let client = HandshakeClient { domain: identity.domain, key: identity.key, gateway: address };
     let instance = identity.instance;
     let failing = Arc::default();
     let negotiation = Arc::new(Negotiation { client, gateways, ledger, instance, failing });
-    let mut snapshots = negotiation.ledger.snapshots();
-    let mut tasks = JoinSet::new();
-    let mut running: BTreeMap<(Direction, DomainId), AbortHandle> = BTreeMap::new();
-    loop {
-        let wanted = with_tokens(&snapshots.borrow_and_update());
-        running.retain(|route, task| {
-            let keep = wanted.contains(route) && !task.is_finished();
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for route in wanted {
-            running.entry(route.clone()).or_insert_with(|| {
-                let negotiation = Arc::clone(&negotiation);
-                match route {
-                    (Direction::Outbound, peer) => {
-                        tasks.spawn(async move { negotiation.keep_fresh(peer).await })
-                    }
-                    (Direction::Inbound, peer) => {
-                        tasks.spawn(async move { negotiation.forget_expired(peer).await })
-                    }
-                }
-            });
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            changed = snapshots.changed() => if changed.is_err() { break },
-            // A task ends when its route goes. If the route has come back meanwhile, it starts anew at once.
-            Some(ended) = tasks.join_next() => {
-                if let Err(panic) = ended && panic.is_panic() {
-                    error!(%panic, "a negotiation starts anew");
-                    let _ = timeout(CLOCK_CHECK, shutdown.cancelled()).await;
-                }
+    let run = |direction, peer, changed: Arc<Notify>| {
+        let negotiation = Arc::clone(&negotiation);
+        async move {
+            match direction {
+                Direction::Outbound => negotiation.keep_fresh(&peer, &changed).await,
+                Direction::Inbound => negotiation.forget_expired(&peer, &changed).await,
             }
         }
-    }
-    tasks.shutdown().await;
-}
-
-/// The routes that have tokens.
-fn with_tokens(snapshot: &Snapshot) -> BTreeSet<(Direction, DomainId)> {
-    let sources =
-        snapshot.outbound.iter().filter(|(_, route)| matches!(route.auth, OutboundAuth::Token { .. }));
-    let destinations =
-        snapshot.inbound.iter().filter(|(_, route)| matches!(route.auth, InboundAuth::Token { .. }));
-    let sources = sources.map(|(peer, _)| (Direction::Outbound, peer.clone()));
-    sources.chain(destinations.map(|(peer, _)| (Direction::Inbound, peer.clone()))).collect()
+    };
+    supervise(snapshots, run, shutdown).await;
 }
 
 struct Negotiation {
@@ -115,13 +77,13 @@ struct Memory {
 }
 
 impl Negotiation {
-    async fn keep_fresh(&self, destination: DomainId) {
+    /// Returns once the route is gone. `changed` tells that it is to be looked at.
+    async fn keep_fresh(&self, destination: &DomainId, changed: &Notify) {
         // Until then this domain's own gateway answers that there is no such service.
-        let _ = timeout(GATEWAY_TIMEOUT, self.gateways.lead_to(&destination)).await;
+        let _ = timeout(GATEWAY_TIMEOUT, self.gateways.lead_to(destination)).await;
         let mut memory = Memory::default();
-        let mut snapshots = self.ledger.snapshots();
         loop {
-            let route = snapshots.borrow_and_update().outbound.get(&destination).cloned();
+            let route = self.ledger.snapshot().outbound.get(destination).cloned();
             let Some(route) = route else { return };
             let OutboundAuth::Token { settings, sending } = &route.auth else { return };
             if memory.peer_key.replace(settings.peer_key.clone()).is_some_and(|old| old != settings.peer_key)
@@ -131,7 +93,7 @@ impl Negotiation {
             // A token that cannot be opened any more is none.
             let tokens = sending.as_ref().map(|_| &route.status.token_status);
             match (memory.source.next(tokens, settings.rolling_update_period, Timestamp::now()), sending) {
-                (Action::Wait(until), _) => wait(until, &mut snapshots).await,
+                (Action::Wait(until), _) => wait(until, changed).await,
                 (Action::Probe, Some(token)) => self.probe(&route, token, &mut memory).await,
                 (Action::Negotiate | Action::Probe, _) => {
                     let outcome = self.negotiate(&route, &settings.peer_key, sending.as_ref()).await;
@@ -208,41 +170,33 @@ impl Negotiation {
         }
     }
 
-    async fn forget_expired(&self, source: DomainId) {
-        let mut snapshots = self.ledger.snapshots();
+    /// Returns once the route is gone. `changed` tells that it is to be looked at.
+    async fn forget_expired(&self, source: &DomainId, changed: &Notify) {
         loop {
-            let route = snapshots.borrow_and_update().inbound.get(&source).cloned();
+            let route = self.ledger.snapshot().inbound.get(source).cloned();
             let Some(route) = route else { return };
             let now = Timestamp::now();
             match state::next_expiry(&route.status.token_status) {
                 Some(time) if time <= now => {
                     let change = |status: &_| state::without_expired(status, now);
-                    let changed = self.ledger.change_tokens(Direction::Inbound, &source, change).await;
-                    if let Err(error) = changed {
+                    let outcome = self.ledger.change_tokens(Direction::Inbound, source, change).await;
+                    if let Err(error) = outcome {
                         warn!(%source, %error, "expired tokens not removed; retrying");
-                        wait(now + CLOCK_CHECK, &mut snapshots).await;
+                        wait(now + CLOCK_CHECK, changed).await;
                     }
                 }
-                Some(time) => wait(time, &mut snapshots).await,
-                None => {
-                    if snapshots.changed().await.is_err() {
-                        return;
-                    }
-                }
+                Some(time) => wait(time, changed).await,
+                None => changed.notified().await,
             }
         }
     }
 }
 
-/// Waits until `time`, a new snapshot or the next look at the clock, whatever comes first.
-async fn wait(time: Timestamp, snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
+/// Waits until `time`, a change of the route or the next look at the clock, whatever comes first.
+async fn wait(time: Timestamp, changed: &Notify) {
     let duration = time.duration_since(Timestamp::now());
     let duration = Duration::try_from(duration).unwrap_or_default().min(CLOCK_CHECK);
-    tokio::select! {
-        () = tokio::time::sleep(duration) => {}
-        // The sender lives as long as the mesh; when it goes, this task is aborted.
-        Ok(()) = snapshots.changed() => {}
-    }
+    let _ = timeout(duration, changed.notified()).await;
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::support::{
-    LOOPBACK, Server, alone, ask, forwarding_to, patiently, query, reply_to, table, upstream,
+    LOOPBACK, Server, alone, ask, domain, forwarding_to, patiently, query, reply_to, upstream,
 };
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_query_at_hand_is_answered_before_the_server_ends() {
         slow.send_to(&reply, client).await.unwrap();
     });
     let settings = Settings { upstream_timeout: Duration::from_secs(10), ..forwarding_to(&[slow_address]) };
-    let mut server = Server::start(table("alice", &[]), settings).await;
+    let mut server = Server::start(domain("alice", &[]), settings).await;
 
     let client = tokio::spawn(async move { ask(server.address, "example.com.", RecordType::A).await });
     patiently(asked.notified()).await;
@@ -73,7 +73,7 @@ async fn a_query_that_takes_too_long_does_not_hold_the_server_up() {
         drain: Duration::from_millis(10),
         ..forwarding_to(&[silent])
     };
-    let server = Server::start(table("alice", &[]), settings).await;
+    let server = Server::start(domain("alice", &[]), settings).await;
     let client = UdpSocket::bind(LOOPBACK).await.unwrap();
     client.send_to(&query("example.com.", RecordType::A).to_vec().unwrap(), server.address).await.unwrap();
     patiently(asked.notified()).await;
@@ -84,7 +84,7 @@ async fn a_query_that_takes_too_long_does_not_hold_the_server_up() {
 #[tokio::test]
 async fn an_idle_tcp_connection_is_closed() {
     let settings = Settings { tcp_idle: Duration::from_millis(50), ..alone() };
-    let server = Server::start(table("alice", &[]), settings).await;
+    let server = Server::start(domain("alice", &[]), settings).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(patiently(stream.read(&mut [0; 16])).await.unwrap(), 0);
 }

@@ -9,14 +9,14 @@ use networkmesh_dns::Settings;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Server, addresses, alone, ask, big_table, exchange_bytes, exchange_tcp, exchange_udp, query, table,
+    Server, addresses, alone, ask, big_domain, domain, exchange_bytes, exchange_tcp, exchange_udp, query,
     with_edns,
 };
 
 async fn alice() -> Server {
     let services: &[(&str, &[&str])] =
         &[("web", &["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]), ("down", &[])];
-    Server::start(table("alice", services), alone()).await
+    Server::start(domain("alice", services), alone()).await
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn one_tcp_connection_carries_many_queries() {
 #[tokio::test]
 async fn each_address_comes_first_in_turn_also_for_clients_that_ask_for_both_families() {
     let ips: &[&str] = &["192.0.2.1", "192.0.2.2", "2001:db8::1"];
-    let server = Server::start(table("alice", &[("web", ips)]), alone()).await;
+    let server = Server::start(domain("alice", &[("web", ips)]), alone()).await;
     let mut first = Vec::new();
     for _ in 0..4 {
         first.push(addresses(&ask(server.address, "web.alice.svc.", RecordType::A).await).remove(0));
@@ -87,11 +87,11 @@ async fn the_case_of_the_question_is_kept() {
 }
 
 #[tokio::test]
-async fn a_new_table_is_answered_from_without_a_restart() {
+async fn a_new_snapshot_is_answered_from_without_a_restart() {
     let server = alice().await;
     let before = ask(server.address, "late.alice.svc.", RecordType::A).await;
     assert_eq!(before.metadata.response_code, ResponseCode::NXDomain);
-    server.tables.send_replace(Arc::new(table("alice", &[("late", &["192.0.2.7"])])));
+    server.snapshots.send_replace(Arc::new(domain("alice", &[("late", &["192.0.2.7"])])));
     assert_eq!(addresses(&ask(server.address, "late.alice.svc.", RecordType::A).await), ["192.0.2.7"]);
     let gone = ask(server.address, "web.alice.svc.", RecordType::A).await;
     assert_eq!(gone.metadata.response_code, ResponseCode::NXDomain);
@@ -99,7 +99,7 @@ async fn a_new_table_is_answered_from_without_a_restart() {
 
 #[tokio::test]
 async fn an_answer_too_large_for_udp_is_truncated_and_whole_over_tcp() {
-    let server = Server::start(big_table("alice", 200), alone()).await;
+    let server = Server::start(big_domain("alice", 200), alone()).await;
     let plain = query("big.alice.svc.", RecordType::A);
     // Many sizes, so that in some of them no room for OPT would be left after filling the message with records.
     let mut questions: Vec<Message> =
@@ -120,7 +120,7 @@ async fn an_answer_too_large_for_udp_is_truncated_and_whole_over_tcp() {
 
 #[tokio::test]
 async fn edns_lets_a_client_take_larger_answers() {
-    let server = Server::start(big_table("alice", 60), alone()).await;
+    let server = Server::start(big_domain("alice", 60), alone()).await;
     let question = query("big.alice.svc.", RecordType::A);
     assert!(exchange_udp(server.address, &question).await.metadata.truncation);
     let reply = exchange_udp(server.address, &with_edns(question, 4096)).await;
@@ -191,7 +191,7 @@ async fn malformed_packets_do_no_harm() {
 #[tokio::test]
 async fn everyone_may_ask_for_names_of_the_domain() {
     let settings = Settings { recursion_subnets: Vec::new(), ..alone() };
-    let server = Server::start(table("alice", &[("web", &["192.0.2.1"])]), settings).await;
+    let server = Server::start(domain("alice", &[("web", &["192.0.2.1"])]), settings).await;
     let reply = ask(server.address, "web.alice.svc.", RecordType::A).await;
     assert_eq!(addresses(&reply), ["192.0.2.1"]);
     assert!(!reply.metadata.recursion_available);

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns::{DEFAULT_TTL, Metrics, RecordTable, ServeError, Settings, Upstreams};
+use dns::{Metrics, ServeError, Settings, Upstreams};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use model::{Access, PortScope, Protocol, Service, Snapshot};
@@ -24,25 +24,25 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running server of a domain.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) tables: watch::Sender<Arc<RecordTable>>,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Server {
-    pub(crate) async fn start(table: RecordTable, settings: Settings) -> Self {
+    pub(crate) async fn start(snapshot: Snapshot, settings: Settings) -> Self {
         let bound = dns::bind(LOOPBACK).await.unwrap();
-        Self::serve(bound, table, settings)
+        Self::serve(bound, snapshot, settings)
     }
 
-    pub(crate) fn serve(bound: dns::Bound, table: RecordTable, settings: Settings) -> Self {
+    pub(crate) fn serve(bound: dns::Bound, snapshot: Snapshot, settings: Settings) -> Self {
         let address = bound.local_addr();
-        let (tables, newest) = watch::channel(Arc::new(table));
+        let (snapshots, newest) = watch::channel(Arc::new(snapshot));
         let metrics = Arc::<Metrics>::default();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(bound.serve(settings, newest, Arc::clone(&metrics), shutdown.clone()));
-        Self { address, tables, metrics, shutdown, task }
+        Self { address, snapshots, metrics, shutdown, task }
     }
 
     /// Queries that were answered so far.
@@ -70,8 +70,8 @@ pub(crate) fn alone() -> Settings {
 }
 
 /// A domain with these services, each at these IP addresses.
-pub(crate) fn table(domain: &str, services: &[(&str, &[&str])]) -> RecordTable {
-    let mut snapshot = Snapshot::empty(domain.parse().unwrap());
+pub(crate) fn domain(name: &str, services: &[(&str, &[&str])]) -> Snapshot {
+    let mut snapshot = Snapshot::empty(name.parse().unwrap());
     for (name, ips) in services {
         let service = Service {
             name: name.parse().unwrap(),
@@ -83,13 +83,13 @@ pub(crate) fn table(domain: &str, services: &[(&str, &[&str])]) -> RecordTable {
         };
         snapshot.services.insert(service.name.clone(), Arc::new(service));
     }
-    RecordTable::new(&snapshot, &[], DEFAULT_TTL)
+    snapshot
 }
 
 /// A service `big` with `count` addresses.
-pub(crate) fn big_table(domain: &str, count: u8) -> RecordTable {
+pub(crate) fn big_domain(name: &str, count: u8) -> Snapshot {
     let ips: Vec<String> = (0..count).map(|last| format!("192.0.2.{last}")).collect();
-    table(domain, &[("big", &ips.iter().map(String::as_str).collect::<Vec<_>>())])
+    domain(name, &[("big", &ips.iter().map(String::as_str).collect::<Vec<_>>())])
 }
 
 pub(crate) fn query(name: &str, record_type: RecordType) -> Message {

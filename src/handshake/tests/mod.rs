@@ -7,4 +7,5 @@ mod destination;
 mod ledger;
 mod negotiation;
 mod server;
+mod supervisor;
 pub(super) mod world;

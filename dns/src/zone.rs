@@ -1,6 +1,5 @@
 //! The names that this server answers for.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use model::Snapshot;
 /// How long clients may keep an answer, unless told otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
 
-/// The names of a domain at one moment.
+/// How the names of a domain are answered for.
 ///
 /// | name | answer |
 /// |---|---|
@@ -21,21 +20,20 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
 ///
 /// The two short forms are for clients without a search path. They are ours for existing services only: an unknown
 /// single label may well be a host that an upstream knows.
+///
+/// The names themselves are looked up in the snapshot: there is no copy of them to be kept in step.
 #[derive(Debug)]
-pub struct RecordTable {
-    domain: Box<[u8]>,
-    services: HashMap<Box<[u8]>, Addresses>,
-    routed: HashSet<Box<[u8]>>,
-    gateway: Addresses,
+pub struct Zone {
+    gateway: Box<[IpAddr]>,
     ttl: u32,
     soa: Record,
 }
 
-/// What a [`RecordTable`] knows about a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer<'a> {
-    /// The name has these addresses, at least one.
-    Addresses(&'a [IpAddr]),
+/// What is known about a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The name has these addresses: at least one, sorted, each once.
+    Addresses(Vec<IpAddr>),
     /// The name exists without records of that type (RFC 2308, 2.2).
     NoData,
     /// The name does not exist (RFC 2308, 2.1).
@@ -44,49 +42,39 @@ pub enum Answer<'a> {
     NotOurs,
 }
 
-impl RecordTable {
-    /// The names of `snapshot`, whose gateway applications reach at `gateway`. Answers live for `ttl`, in whole seconds.
+impl Zone {
+    /// A zone whose gateway applications reach at `gateway`. Answers live for `ttl`, in whole seconds.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, gateway: &[IpAddr], ttl: Duration) -> Self {
-        let gateway = Addresses::new(gateway.iter().copied());
-        let services = snapshot.services.values().map(|service| {
-            let addresses = if service.through_gateway {
-                gateway.clone()
-            } else {
-                Addresses::new(service.endpoints.iter().map(SocketAddr::ip))
-            };
-            (service.name.as_str().as_bytes().into(), addresses)
-        });
+    pub fn new(gateway: &[IpAddr], ttl: Duration) -> Self {
         let ttl = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
-        Self {
-            domain: snapshot.domain.as_str().as_bytes().into(),
-            services: services.collect(),
-            routed: snapshot.outbound.keys().map(|domain| domain.as_str().as_bytes().into()).collect(),
-            gateway,
-            ttl,
-            soa: start_of_authority(ttl),
-        }
+        Self { gateway: gateway.into(), ttl, soa: start_of_authority(ttl) }
     }
 
-    /// What is known about the records of `record_type` of `name`; type `ANY` means the addresses of both families.
+    /// What `snapshot` tells about the records of `record_type` of `name`; type `ANY` means the addresses of both
+    /// families.
     #[must_use]
-    pub fn lookup(&self, name: &LowerName, record_type: RecordType) -> Answer<'_> {
+    pub fn lookup(&self, snapshot: &Snapshot, name: &LowerName, record_type: RecordType) -> Answer {
+        let own = snapshot.domain.as_str().as_bytes();
         let mut labels = name.iter().rev();
         match [labels.next(), labels.next(), labels.next(), labels.next()] {
             // Nothing is here, but names are below (RFC 8020).
             [Some(b"svc"), None, ..] => Answer::NoData,
-            [Some(b"svc"), Some(domain), None, _] if self.knows(domain) => Answer::NoData,
-            [Some(b"svc"), Some(domain), Some(service), None] if *domain == *self.domain => {
-                self.service(service, record_type).unwrap_or(Answer::NameError)
+            [Some(b"svc"), Some(domain), None, _] if domain == own || leads_to(snapshot, domain) => {
+                Answer::NoData
             }
-            [Some(b"svc"), Some(domain), Some(_), _] if self.routed.contains(domain) => {
-                self.gateway.of_type(record_type)
+            [Some(b"svc"), Some(domain), Some(service), None] if domain == own => {
+                self.service(snapshot, service, record_type).unwrap_or(Answer::NameError)
+            }
+            [Some(b"svc"), Some(domain), Some(_), _] if leads_to(snapshot, domain) => {
+                addresses(self.gateway.iter().copied(), record_type)
             }
             [Some(b"svc"), ..] => Answer::NameError,
-            [Some(domain), Some(service), None, _] if *domain == *self.domain => {
-                self.service(service, record_type).unwrap_or(Answer::NotOurs)
+            [Some(domain), Some(service), None, _] if domain == own => {
+                self.service(snapshot, service, record_type).unwrap_or(Answer::NotOurs)
             }
-            [Some(service), None, ..] => self.service(service, record_type).unwrap_or(Answer::NotOurs),
+            [Some(service), None, ..] => {
+                self.service(snapshot, service, record_type).unwrap_or(Answer::NotOurs)
+            }
             _ => Answer::NotOurs,
         }
     }
@@ -103,39 +91,34 @@ impl RecordTable {
         &self.soa
     }
 
-    fn knows(&self, domain: &[u8]) -> bool {
-        *domain == *self.domain || self.routed.contains(domain)
-    }
-
-    fn service(&self, name: &[u8], record_type: RecordType) -> Option<Answer<'_>> {
-        Some(self.services.get(name)?.of_type(record_type))
+    fn service(&self, snapshot: &Snapshot, name: &[u8], record_type: RecordType) -> Option<Answer> {
+        let service = snapshot.services.get(str::from_utf8(name).ok()?)?;
+        Some(if service.through_gateway {
+            addresses(self.gateway.iter().copied(), record_type)
+        } else {
+            addresses(service.endpoints.iter().map(SocketAddr::ip), record_type)
+        })
     }
 }
 
-/// Addresses without duplicates, those of IPv4 first.
-#[derive(Clone, Debug)]
-struct Addresses {
-    all: Box<[IpAddr]>,
-    ipv4: usize,
+/// Whether there is a route to this domain.
+fn leads_to(snapshot: &Snapshot, domain: &[u8]) -> bool {
+    str::from_utf8(domain).is_ok_and(|domain| snapshot.outbound.contains_key(domain))
 }
 
-impl Addresses {
-    fn new(addresses: impl Iterator<Item = IpAddr>) -> Self {
-        // IPv4 sorts before IPv6.
-        let all: BTreeSet<IpAddr> = addresses.map(|address| address.to_canonical()).collect();
-        Self { ipv4: all.iter().filter(|address| address.is_ipv4()).count(), all: all.into_iter().collect() }
-    }
-
-    fn of_type(&self, record_type: RecordType) -> Answer<'_> {
-        let (ipv4, ipv6) = self.all.split_at(self.ipv4);
-        let found = match record_type {
-            RecordType::A => ipv4,
-            RecordType::AAAA => ipv6,
-            RecordType::ANY => &self.all,
-            _ => &[],
-        };
-        if found.is_empty() { Answer::NoData } else { Answer::Addresses(found) }
-    }
+/// Those of the addresses that records of this type can hold.
+fn addresses(all: impl Iterator<Item = IpAddr>, record_type: RecordType) -> Answer {
+    let is_asked_for = |address: &IpAddr| match record_type {
+        RecordType::A => address.is_ipv4(),
+        RecordType::AAAA => address.is_ipv6(),
+        RecordType::ANY => true,
+        _ => false,
+    };
+    // An address comes once for each of its ports.
+    let mut found: Vec<IpAddr> = all.map(|address| address.to_canonical()).filter(is_asked_for).collect();
+    found.sort_unstable();
+    found.dedup();
+    if found.is_empty() { Answer::NoData } else { Answer::Addresses(found) }
 }
 
 fn start_of_authority(ttl: u32) -> Record {
@@ -186,8 +169,12 @@ mod tests {
         })
     }
 
+    fn zone() -> Zone {
+        Zone::new(&[GATEWAY.parse().unwrap()], DEFAULT_TTL)
+    }
+
     /// Domain `alice`, with a route to `bob`.
-    fn table() -> RecordTable {
+    fn alice() -> Snapshot {
         let mut snapshot = Snapshot::empty("alice".parse().unwrap());
         let bob: DomainId = "bob".parse().unwrap();
         snapshot.outbound.insert(bob.clone(), route(&bob));
@@ -195,17 +182,17 @@ mod tests {
             service("web", false, &["192.0.2.2:80", "192.0.2.1:80", "192.0.2.1:81", "[2001:db8::1]:80"]),
             service("inner", true, &["192.0.2.9:80"]),
             service("down", false, &[]),
-            service("four", false, &["192.0.2.3:80"]),
+            service("four", false, &["192.0.2.3:80", "[::ffff:192.0.2.3]:80"]),
         ] {
             snapshot.services.insert(service.name.clone(), service);
         }
-        RecordTable::new(&snapshot, &[GATEWAY.parse().unwrap()], DEFAULT_TTL)
+        snapshot
     }
 
     /// The answer as text: addresses, or the name of the other variants.
     fn ask(name: &str, record_type: RecordType) -> String {
         let name = LowerName::from(Name::from_ascii(name).unwrap());
-        match table().lookup(&name, record_type) {
+        match zone().lookup(&alice(), &name, record_type) {
             Answer::Addresses(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             other => format!("{other:?}"),
         }
@@ -249,6 +236,7 @@ mod tests {
         for name in ["web.", "web.alice.svc.", "inner.alice.svc.", "web.bob.svc."] {
             assert_eq!(ask(name, RecordType::MX), "NoData", "{name}");
         }
+        assert_eq!(ask("four.alice.svc.", RecordType::A), "192.0.2.3");
         assert_eq!(ask("four.alice.svc.", RecordType::AAAA), "NoData");
         assert_eq!(ask("down.alice.svc.", RecordType::A), "NoData");
     }
@@ -277,9 +265,20 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_name_nothing() {
+        let lookup = |labels: &[&[u8]]| {
+            let name = Name::from_labels(labels.iter().copied()).unwrap();
+            zone().lookup(&alice(), &name.into(), RecordType::A)
+        };
+        assert_eq!(lookup(&[b"\xff"]), Answer::NotOurs);
+        assert_eq!(lookup(&[b"\xff", b"alice", b"svc"]), Answer::NameError);
+        assert_eq!(lookup(&[b"web", b"\xff", b"svc"]), Answer::NameError);
+    }
+
+    #[test]
     fn negative_answers_live_as_long_as_positive_ones() {
-        let table = table();
-        let RData::SOA(soa) = &table.soa().data else { panic!("{:?} is no SOA", table.soa()) };
-        assert_eq!((table.ttl(), table.soa().ttl, soa.minimum), (5, 5, 5));
+        let zone = zone();
+        let RData::SOA(soa) = &zone.soa().data else { panic!("{:?} is no SOA", zone.soa()) };
+        assert_eq!((zone.ttl(), zone.soa().ttl, soa.minimum), (5, 5, 5));
     }
 }
