@@ -60,19 +60,26 @@
 //! ```
 
 mod cache;
+mod csds;
 mod limits;
 mod listen;
+mod node;
 mod resource;
 mod server;
 mod session;
 mod status;
 mod store;
+mod tls;
+mod view;
 
 pub use cache::{Cache, Change, State};
 pub use limits::Limits;
 pub use listen::{BindError, InvalidListenAddress, ListenAddress, Listener, SocketFile};
+pub use node::{Node, Peer};
 pub use resource::{InvalidVersion, Resource, ResourceType, Version};
-pub use server::{Bound, ServeError, bind};
+pub use server::{Bound, InvalidDescriptors, ServeError, bind};
 pub use session::{Nack, Protocol};
 pub use status::{ClientStatus, Clients, Rejection, ResourceStatus, TypeStatus};
 pub use store::{LoadError, Store};
+pub use tls::{Tls, TlsError, TlsSettings};
+pub use view::Views;

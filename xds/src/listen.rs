@@ -19,7 +19,7 @@ use std::{
 use tokio::net::{TcpListener, UnixListener, UnixSocket};
 
 /// How many connections may wait to be accepted.
-const BACKLOG: u32 = 128;
+const BACKLOG: u32 = 1024;
 
 /// An address to listen on, written `unix:PATH` or `HOST:PORT` with an IP address as host.
 #[derive(Clone, Debug, PartialEq, Eq)]

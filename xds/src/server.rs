@@ -1,56 +1,59 @@
-//! The gRPC server: carries requests and states into sessions, and responses out of them.
+//! The gRPC server.
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+mod accept;
+mod codec;
+mod driver;
+mod health;
+mod message;
+mod pace;
+mod service;
 
-use envoy_types::pb::envoy::{
-    config::core::v3::{self as core, node::UserAgentVersionType},
-    service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
-    },
-};
-use futures_util::{Stream, stream};
-use jiff::Timestamp;
-use tokio::time::{sleep, sleep_until};
-use tokio_stream::wrappers::UnixListenerStream;
+use std::{sync::Arc, time::Duration};
+
+use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Status, Streaming,
-    transport::{
-        Server,
-        server::{TcpIncoming, UdsConnectInfo},
-    },
-};
+use tonic::{service::Routes, transport::Server};
+use tonic_health::{ServingStatus, server::health_reporter};
+use tonic_reflection::server::Builder as Reflection;
 use tracing::info;
 
+use self::service::{Context, SERVICES, Xds};
 use crate::{
-    cache::{Cache, State},
-    listen::{BindError, ListenAddress, Listener},
+    csds::{self, Contents, Csds},
     limits::Limits,
-    session::{Protocol, Request, Response},
-    status::{Clients, Connection, Node},
+    listen::{BindError, ListenAddress, Listener},
+    resource::ResourceType,
+    status::Clients,
+    tls::Tls,
+    view::Views,
 };
 
 /// How often an idle connection is probed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// After what silence a probed connection is given up.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a new stream may wait with its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(30);
 /// How long connections may take to end after the shutdown began.
 const SHUTDOWN: Duration = Duration::from_secs(3);
-/// How many bytes are kept of each thing a client says about itself.
-const NODE_BYTES: usize = 256;
+/// How many bytes of requests that are not read yet may wait in a stream, and in a connection with all its streams.
+/// Beyond that the client has to wait (HTTP/2 flow control).
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Listens on an address, without accepting connections yet. Call it within a Tokio runtime.
 pub fn bind(address: &ListenAddress) -> Result<Bound, BindError> {
     let error = |error| BindError { address: address.clone(), error };
     let listener = Listener::bind(address).map_err(error)?;
     let address = listener.address().map_err(error)?;
-    Ok(Bound { listener, address, limits: Limits::default() })
+    let routes = Routes::default();
+    Ok(Bound {
+        listener,
+        address,
+        limits: Limits::default(),
+        tls: None,
+        contents: Contents::default(),
+        routes,
+    })
 }
 
 /// A bound address, ready to serve.
@@ -58,6 +61,9 @@ pub struct Bound {
     listener: Listener,
     address: ListenAddress,
     limits: Limits,
+    tls: Option<Tls>,
+    contents: Contents,
+    routes: Routes,
 }
 
 /// The transport failed.
@@ -70,6 +76,11 @@ pub struct ServeError {
     source: tonic::transport::Error,
 }
 
+/// The bytes are no `google.protobuf.FileDescriptorSet`, or one without names.
+#[derive(Debug, thiserror::Error)]
+#[error("the descriptors cannot be used for reflection")]
+pub struct InvalidDescriptors(#[from] tonic_reflection::server::Error);
+
 impl Bound {
     /// Replaces the default limits.
     #[must_use]
@@ -77,202 +88,85 @@ impl Bound {
         Self { limits, ..self }
     }
 
+    /// Serves TLS only, and only clients with a certificate, if the address is a TCP port. A Unix socket is served
+    /// as ever: its file lets nobody in but the server's own user.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Shows resources in the status of clients (CSDS), where `redact` returns what may be shown of one.
+    ///
+    /// It is given a resource's type, name and encoded message, and returns an encoded message of the same type, or
+    /// `None` to show nothing. Without it nothing is shown, as resources may hold keys and tokens.
+    #[must_use]
+    pub fn with_contents(
+        self,
+        redact: impl Fn(ResourceType, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { contents: Contents::new(redact), ..self }
+    }
+
+    /// Serves reflection (`grpc.reflection.v1` and `v1alpha`), so that tools like grpcurl know the services.
+    ///
+    /// `descriptors` is an encoded `google.protobuf.FileDescriptorSet` of Envoy's API, all imports included.
+    pub fn with_reflection(self, descriptors: &'static [u8]) -> Result<Self, InvalidDescriptors> {
+        let names = SERVICES.into_iter().map(|(name, ..)| name);
+        let reflection = || {
+            let all = Reflection::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            let others = [csds::SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"];
+            names.clone().chain(others).fold(all, Reflection::with_service_name)
+        };
+        let routes =
+            self.routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+        Ok(Self { routes, ..self })
+    }
+
     /// The address, with the port that was chosen if it was asked for as 0.
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// Serves the cache until the shutdown, then ends all streams, and removes a Unix socket's file.
+    /// Serves until the shutdown, then ends all streams, and removes a Unix socket's file.
     ///
-    /// Connected clients are listed in `clients`. Several servers may share a cache and a list of clients.
+    /// Each client is served what `views` shows to it: all of a [`Cache`](crate::Cache), if that is given. Connected
+    /// clients are listed in `clients`. Several servers may share a cache and a list of clients.
     pub async fn serve(
         self,
-        cache: Cache,
+        views: impl Views,
         clients: Clients,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
         info!(address = %self.address, "serving xDS");
-        let request_bytes = self.limits.request_bytes;
-        let ads = Ads { cache, clients, limits: self.limits, shutdown: shutdown.clone() };
-        let service = AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(request_bytes);
-        let router = Server::builder()
+        let (reporter, health) = health_reporter();
+        health::set(&reporter, ServingStatus::NotServing).await;
+        let health_changes = health::report(reporter, views.required(), shutdown.clone());
+
+        let csds = Csds { clients: clients.clone(), contents: self.contents, shutdown: shutdown.clone() };
+        let others =
+            self.routes.add_service(health).add_service(ClientStatusDiscoveryServiceServer::new(csds));
+        let incoming = accept::accept(self.listener, self.tls, &self.limits);
+        let streams_per_connection = self.limits.streams_per_connection;
+        let streams = Arc::new(Semaphore::new(self.limits.streams));
+        let stop = shutdown.clone().cancelled_owned();
+        let context = Context { views: Box::new(views), clients, limits: self.limits, streams, shutdown };
+        let service = Xds { context: Arc::new(context), others: others.prepare() };
+        let serve = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .add_service(service);
-        let stop = shutdown.clone().cancelled_owned();
-        let serve = async {
-            match self.listener {
-                Listener::Unix(listener, _file) => {
-                    router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await
-                }
-                Listener::Tcp(listener) => {
-                    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                    router.serve_with_incoming_shutdown(incoming, stop).await
-                }
-            }
-        };
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(streams_per_connection)
+            .serve_with_incoming_shutdown(service, incoming, stop);
         let overdue = async {
-            shutdown.cancelled().await;
+            health_changes.await;
             sleep(SHUTDOWN).await;
         };
         tokio::select! {
             served = serve => served.map_err(|source| ServeError { address: self.address, source }),
             () = overdue => Ok(()),
         }
-    }
-}
-
-struct Ads {
-    cache: Cache,
-    clients: Clients,
-    limits: Limits,
-    shutdown: CancellationToken,
-}
-
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: tonic::Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(tonic::Response::new(self.open(Protocol::StateOfTheWorld, request)))
-    }
-
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: tonic::Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(tonic::Response::new(self.open(Protocol::Delta, request)))
-    }
-}
-
-impl Ads {
-    /// The responses to a stream of requests. They are made as the client takes them, so nothing queues up for a
-    /// slow one, and dropping them ends the session.
-    fn open<Req, Res>(&self, protocol: Protocol, request: tonic::Request<Streaming<Req>>) -> Responses<Res>
-    where
-        Req: Into<Request> + Send + 'static,
-        Res: From<Response> + Send + 'static,
-    {
-        let driver = Driver {
-            protocol,
-            peer: peer(&request),
-            opened: Instant::now(),
-            requests: request.into_inner(),
-            states: self.cache.watch(),
-            clients: self.clients.clone(),
-            limits: self.limits.clone(),
-            shutdown: self.shutdown.clone(),
-            connection: None,
-        };
-        Box::pin(stream::try_unfold(driver, |mut driver| async move {
-            let response = driver.response().await?;
-            Ok(response.map(|response| (Res::from(response), driver)))
-        }))
-    }
-}
-
-/// Drives one session.
-struct Driver<Req> {
-    protocol: Protocol,
-    peer: String,
-    opened: Instant,
-    requests: Streaming<Req>,
-    states: tokio::sync::watch::Receiver<std::sync::Arc<State>>,
-    clients: Clients,
-    limits: Limits,
-    shutdown: CancellationToken,
-    /// From the first request on, as that tells who the client is.
-    connection: Option<Connection>,
-}
-
-impl<Req: Into<Request>> Driver<Req> {
-    /// Waits for the next response. `None` at the end of the stream.
-    async fn response(&mut self) -> Result<Option<Response>, Status> {
-        loop {
-            let now = Instant::now();
-            let wakeup = match &self.connection {
-                None => Some(self.opened + FIRST_REQUEST),
-                Some(connection) => {
-                    let mut session = connection.session();
-                    if let Some(response) = session.next(now) {
-                        return Ok(Some(response));
-                    }
-                    session.wakeup(now)
-                }
-            };
-            tokio::select! {
-                () = self.shutdown.cancelled() => return Err(Status::unavailable("the server is shutting down")),
-                request = self.requests.message() => match request? {
-                    None => return Ok(None),
-                    Some(request) => self.receive(request.into())?,
-                },
-                Ok(()) = self.states.changed(), if self.connection.is_some() => self.update(),
-                () = sleep_until(wakeup.unwrap_or(now).into()), if wakeup.is_some() => {
-                    if self.connection.is_none() {
-                        return Err(Status::deadline_exceeded("no request came"));
-                    }
-                }
-            }
-        }
-    }
-
-    fn receive(&mut self, mut request: Request) -> Result<(), Status> {
-        if self.connection.is_none() {
-            let node = request.node.take().map(Node::from).unwrap_or_default();
-            info!(node = node.id, peer = self.peer, protocol = ?self.protocol, "a client connects");
-            let connection = self.clients.connect(node, self.peer.clone(), self.protocol, &self.limits);
-            self.connection = Some(connection.ok_or_else(|| Status::resource_exhausted("too many streams"))?);
-            self.update();
-        }
-        let Some(connection) = &self.connection else { return Ok(()) };
-        let taken = connection.session().request(request, Timestamp::now());
-        connection.tick();
-        taken.map_err(|violation| Status::resource_exhausted(violation.to_string()))
-    }
-
-    fn update(&mut self) {
-        let state = self.states.borrow_and_update().clone();
-        if let Some(connection) = &self.connection {
-            connection.session().update(state);
-        }
-    }
-}
-
-impl From<core::Node> for Node {
-    fn from(node: core::Node) -> Self {
-        let version = match node.user_agent_version_type {
-            Some(UserAgentVersionType::UserAgentVersion(version)) => version,
-            Some(UserAgentVersionType::UserAgentBuildVersion(build)) => build
-                .version
-                .map(|version| format!("{}.{}.{}", version.major_number, version.minor_number, version.patch))
-                .unwrap_or_default(),
-            None => String::new(),
-        };
-        let user_agent = format!("{} {version}", node.user_agent_name);
-        let shorten = |text: &str| text[..text.floor_char_boundary(NODE_BYTES)].to_owned();
-        Self {
-            id: shorten(&node.id),
-            cluster: shorten(&node.cluster),
-            user_agent: shorten(user_agent.trim()),
-        }
-    }
-}
-
-/// Where a request comes from, for people.
-fn peer<T>(request: &tonic::Request<T>) -> String {
-    if let Some(address) = request.remote_addr() {
-        return address.to_string();
-    }
-    let credentials = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match credentials.and_then(|credentials| credentials.pid()) {
-        Some(pid) => format!("process {pid}"),
-        None => "unix socket".to_owned(),
     }
 }

@@ -178,7 +178,7 @@ impl Session {
             if ty == ResourceType::Cluster {
                 self.send_endpoints_of(&batch);
             }
-            return Some(self.send(ty, batch, now));
+            return Some(Response { denies: true, ..self.send(ty, batch, now) });
         }
         let traffic_settled = ResourceType::ALL.into_iter().filter(|ty| ty.directs_traffic()).all(|ty| {
             let subscription = self.subscription(ty);
@@ -234,6 +234,11 @@ impl Session {
         types
     }
 
+    /// The resource that this session is to bring its client to.
+    pub(crate) fn resource(&self, ty: ResourceType, name: &str) -> Option<&Resource> {
+        self.state.resource(ty, name)
+    }
+
     fn check_names(&self, request: &Request) -> Result<(), Violation> {
         if request.interest.names().count() > self.limits.names_per_request {
             return Err(Violation::RequestNames(self.limits.names_per_request));
@@ -275,7 +280,8 @@ impl Session {
             batch.iter().filter_map(|(_, content)| content.clone()).collect()
         };
         let removed = batch.iter().filter(|(_, content)| content.is_none()).map(|(name, _)| Arc::clone(name));
-        let response = Response { ty, nonce: nonce.clone(), resources, removed: removed.collect() };
+        let removed = removed.collect();
+        let response = Response { ty, nonce: nonce.clone(), resources, removed, denies: false };
         subscription.sent(&self.state, nonce, batch, now);
         response
     }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     limits::Limits,
+    node::Node,
     resource::{ResourceType, Version},
     session::{Nack, Protocol, Rejections, Session},
 };
@@ -45,14 +46,6 @@ struct Stream {
     connected_since: Timestamp,
     rejections: Rejections,
     session: Mutex<Session>,
-}
-
-/// What a client says about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub(crate) id: String,
-    pub(crate) cluster: String,
-    pub(crate) user_agent: String,
 }
 
 impl Clients {
@@ -104,6 +97,11 @@ impl Clients {
     /// Wakes when a client connects, disconnects or has sent a request: each time [`Clients::snapshot`] may differ.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.ticks.subscribe()
+    }
+
+    /// What is made of each client's node and session, the one connected first first.
+    pub(crate) fn visit<T>(&self, visit: impl Fn(&Node, &Session) -> T) -> Vec<T> {
+        self.streams().iter().map(|stream| visit(&stream.node, &stream.lock())).collect()
     }
 
     /// Registers a stream until the returned guard is dropped, or returns `None` if there are too many.
@@ -158,10 +156,11 @@ impl Registry {
         if node.id.is_empty() {
             return Rejections::new(changes.clone());
         }
-        let known = self.nodes.iter().position(|(known, _)| known == node);
+        let node = node.identity();
+        let known = self.nodes.iter().position(|(known, _)| *known == node);
         let (node, rejections) = known
             .and_then(|position| self.nodes.remove(position))
-            .unwrap_or_else(|| (node.clone(), Rejections::new(changes.clone())));
+            .unwrap_or_else(|| (node, Rejections::new(changes.clone())));
         self.nodes.push_back((node, rejections.clone()));
         if self.nodes.len() > REMEMBERED_NODES {
             self.nodes.pop_front();

@@ -1,22 +1,16 @@
-//! The two dialects of the protocol, delta and state-of-the-world, to and from what a session understands.
+//! What a session understands of the two variants of the protocol, delta and state-of-the-world.
 
 use std::{collections::HashMap, sync::Arc};
 
-use envoy_types::pb::{
-    envoy::{
-        config::core::v3::Node,
-        service::discovery::v3::{
-            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-            Resource as DeltaResource,
-        },
-    },
-    google::protobuf::Any,
+use envoy_types::pb::envoy::{
+    config::core::v3::Node,
+    service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
 };
 use serde::Serialize;
 
-use crate::resource::{Resource, ResourceType, Version};
+use crate::resource::{Resource, ResourceType};
 
-/// The dialect that a client speaks.
+/// The variant of the protocol that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -100,51 +94,6 @@ pub(crate) struct Response {
     pub(crate) resources: Vec<Resource>,
     /// Names without a resource. Told in delta only; state-of-the-world tells them by absence or not at all.
     pub(crate) removed: Vec<Arc<str>>,
-}
-
-impl From<Response> for DeltaDiscoveryResponse {
-    fn from(response: Response) -> Self {
-        let resources = response.resources.iter().map(|resource| DeltaResource {
-            name: resource.name().to_owned(),
-            version: resource.version().to_string(),
-            resource: Some(any(response.ty, resource)),
-            ..DeltaResource::default()
-        });
-        Self {
-            system_version_info: system_version(&response.resources),
-            resources: resources.collect(),
-            type_url: response.ty.type_url().to_owned(),
-            removed_resources: response.removed.iter().map(ToString::to_string).collect(),
-            nonce: response.nonce,
-            ..Self::default()
-        }
-    }
-}
-
-impl From<Response> for DiscoveryResponse {
-    fn from(response: Response) -> Self {
-        Self {
-            version_info: system_version(&response.resources),
-            resources: response.resources.iter().map(|resource| any(response.ty, resource)).collect(),
-            type_url: response.ty.type_url().to_owned(),
-            nonce: response.nonce,
-            ..Self::default()
-        }
-    }
-}
-
-fn any(ty: ResourceType, resource: &Resource) -> Any {
-    Any { type_url: ty.type_url().to_owned(), value: resource.body().to_vec() }
-}
-
-/// One version for all of a response, so that people can compare what two clients have. The session itself
-/// relies on nonces and on the resources' own versions.
-fn system_version(resources: &[Resource]) -> String {
-    let mut listed = Vec::new();
-    for resource in resources {
-        listed.extend_from_slice(resource.name().as_bytes());
-        listed.push(0);
-        listed.extend_from_slice(resource.version().to_string().as_bytes());
-    }
-    Version::of(&listed).to_string()
+    /// Whether these names were asked for and have no resource, as opposed to resources that the client has to give up.
+    pub(crate) denies: bool,
 }

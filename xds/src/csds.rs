@@ -1,0 +1,156 @@
+//! The client status discovery service (`envoy.service.status.v3`): who is connected, and how far each client is.
+
+mod matcher;
+
+use std::{fmt, sync::Arc};
+
+use envoy_types::pb::{
+    envoy::{
+        admin::v3::{ClientResourceStatus, UpdateFailureState},
+        service::status::v3::{
+            ClientConfig, ClientStatusRequest, ClientStatusResponse, ConfigStatus,
+            client_config::GenericXdsConfig,
+            client_status_discovery_service_server::ClientStatusDiscoveryService,
+        },
+    },
+    google::protobuf::{Any, Timestamp},
+};
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+
+use self::matcher::Unsupported;
+use crate::{
+    node::Node,
+    resource::{ResourceType, Version},
+    session::Session,
+    status::{Clients, ResourceStatus},
+};
+
+/// The name of the service.
+pub(crate) const SERVICE: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
+
+/// What may be shown of a resource.
+#[derive(Clone, Default)]
+pub(crate) struct Contents(Option<Arc<Redact>>);
+
+type Redact = dyn Fn(ResourceType, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync;
+
+/// Answers from the list of clients.
+pub(crate) struct Csds {
+    pub(crate) clients: Clients,
+    pub(crate) contents: Contents,
+    pub(crate) shutdown: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl ClientStatusDiscoveryService for Csds {
+    type StreamClientStatusStream = BoxStream<ClientStatusResponse>;
+
+    async fn stream_client_status(
+        &self,
+        request: Request<Streaming<ClientStatusRequest>>,
+    ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
+        let (clients, contents) = (self.clients.clone(), self.contents.clone());
+        let responses = request.into_inner().map(move |request| report(&clients, &contents, &request?));
+        Ok(Response::new(Box::pin(responses.take_until(self.shutdown.clone().cancelled_owned()))))
+    }
+
+    async fn fetch_client_status(
+        &self,
+        request: Request<ClientStatusRequest>,
+    ) -> Result<Response<ClientStatusResponse>, Status> {
+        report(&self.clients, &self.contents, request.get_ref()).map(Response::new)
+    }
+}
+
+impl Contents {
+    pub(crate) fn new(
+        redact: impl Fn(ResourceType, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(redact)))
+    }
+
+    /// What to show of the resource a client was sent, if it is still the one of the state.
+    fn of(&self, session: &Session, ty: ResourceType, name: &str, version: Version) -> Option<Any> {
+        let redact = self.0.as_ref()?;
+        let resource = session.resource(ty, name).filter(|resource| resource.version() == version)?;
+        let value = redact(ty, name, resource.body())?;
+        Some(Any { type_url: ty.type_url().to_owned(), value })
+    }
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Contents").field(&self.0.is_some()).finish()
+    }
+}
+
+/// The clients that a request asks for: all of them, unless it has matchers, of which one must match.
+fn report(
+    clients: &Clients,
+    contents: &Contents,
+    request: &ClientStatusRequest,
+) -> Result<ClientStatusResponse, Status> {
+    let hidden = Contents::default();
+    let contents = if request.exclude_resource_contents { &hidden } else { contents };
+    let matches = |node: &Node| -> Result<bool, Unsupported> {
+        let mut wanted = request.node_matchers.is_empty();
+        for matcher in &request.node_matchers {
+            wanted |= matcher::matches(matcher, node)?;
+        }
+        Ok(wanted)
+    };
+    let config = clients.visit(|node, session| Ok(matches(node)?.then(|| client(node, session, contents))));
+    let config: Result<Vec<_>, Unsupported> = config.into_iter().filter_map(Result::transpose).collect();
+    config
+        .map(|config| ClientStatusResponse { config })
+        .map_err(|unsupported| Status::unimplemented(unsupported.to_string()))
+}
+
+fn client(node: &Node, session: &Session, contents: &Contents) -> ClientConfig {
+    let types = session.status();
+    let resources = types.iter().flat_map(|(ty, status)| {
+        status.resources.iter().map(|(name, status)| resource(*ty, name, status, session, contents))
+    });
+    ClientConfig {
+        node: Some(node.into()),
+        generic_xds_configs: resources.collect(),
+        ..ClientConfig::default()
+    }
+}
+
+fn resource(
+    ty: ResourceType,
+    name: &str,
+    status: &ResourceStatus,
+    session: &Session,
+    contents: &Contents,
+) -> GenericXdsConfig {
+    let nack = status.nack.as_ref().filter(|nack| Some(nack.version) == status.sent);
+    let (config_status, client_status) = match status.sent {
+        None => (ConfigStatus::NotSent, ClientResourceStatus::DoesNotExist),
+        Some(_) if nack.is_some() => (ConfigStatus::Error, ClientResourceStatus::Nacked),
+        sent if status.acked == sent => (ConfigStatus::Synced, ClientResourceStatus::Acked),
+        Some(_) if status.acked.is_some() => (ConfigStatus::Stale, ClientResourceStatus::Acked),
+        Some(_) => (ConfigStatus::Stale, ClientResourceStatus::Requested),
+    };
+    GenericXdsConfig {
+        type_url: ty.type_url().to_owned(),
+        name: name.to_owned(),
+        version_info: status.sent.map(|version| version.to_string()).unwrap_or_default(),
+        xds_config: status.sent.and_then(|version| contents.of(session, ty, name, version)),
+        config_status: config_status.into(),
+        client_status: client_status.into(),
+        error_state: nack.map(|nack| UpdateFailureState {
+            last_update_attempt: Some(Timestamp {
+                seconds: nack.at.as_second(),
+                nanos: nack.at.subsec_nanosecond(),
+            }),
+            details: nack.message.clone(),
+            version_info: nack.version.to_string(),
+            ..UpdateFailureState::default()
+        }),
+        ..GenericXdsConfig::default()
+    }
+}
