@@ -23,6 +23,7 @@ use tokio::task::{JoinError, JoinSet, block_in_place};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use xds::{Cache, Store};
 
 use self::bind::{bind_error, create_socket_folder};
 use self::settings::{dns_settings, external_certificate, gateway_settings};
@@ -30,6 +31,7 @@ use crate::admin;
 use crate::config::{Config, Mode, reachable};
 use crate::handshake::{self, Destination, Ledger, negotiate_all};
 use crate::program::{ExternalCertificate, Gateways, Programmer};
+use crate::programmed::keep_programmed;
 use crate::source::{DirectorySettings, DirectorySource, SourceError, SourceKind, SourceReport};
 use crate::status::Observer;
 
@@ -157,9 +159,11 @@ impl App {
         parts.spawn(named("the index", keep_index(index, events, snapshots_in, updates_in.clone())));
 
         let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
+        let translator = Translator::new(&identity.domain, gateway_settings(&config));
         let dns_metrics = Arc::new(dns::Metrics::default());
         let observer = Observer {
             identity: identity.clone(),
+            translator: translator.clone(),
             source: report,
             gateways: gateways.clone(),
             dns_address: dns.local_addr(),
@@ -167,6 +171,9 @@ impl App {
             certificate: certificate.as_ref().map(|certificate| certificate.leaf.clone()),
         };
         parts.spawn(named("the admin interface", admin::serve(admin, observer, stop.clone())));
+        let store = Store::open(config.source.state.join("envoy"));
+        block_in_place(|| begin_with_last_state(&gateways.cache, &store));
+        parts.spawn(named("the keeping of the state", store.keep(gateways.cache.clone(), stop.clone())));
         let serve_xds = xds.serve(gateways.cache.clone(), gateways.clients.clone(), stop.clone());
         parts.spawn(named("the xDS server", async { log_error(serve_xds.await) }));
 
@@ -179,9 +186,9 @@ impl App {
         };
         if ended.is_none() && !shutdown.is_cancelled() {
             info!(domain = %identity.domain, "configuration loaded");
-            let translator = Translator::new(&identity.domain, gateway_settings(&config));
             let cache = gateways.cache.clone();
-            let programmer = Programmer { translator, certificate, cache, programmed: programmed_in };
+            let programmer =
+                Programmer { translator: translator.clone(), certificate, cache, programmed: programmed_in };
             parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
 
             let settings = dns_settings(&config);
@@ -189,6 +196,8 @@ impl App {
             parts.spawn(named("the DNS server", async { log_error(serve_dns.await) }));
 
             let ledger = Ledger::new(snapshots, updates_in);
+            let programmed = keep_programmed(translator, gateways.clone(), ledger.clone(), stop.clone());
+            parts.spawn(named("the conditions of routes", programmed));
             let destination = Destination::new(identity.clone(), ledger.clone(), gateways.clone());
             let serve = handshake::serve(handshake, destination, shutdown.clone());
             negotiation.spawn(named("the handshake server", serve));
@@ -234,6 +243,21 @@ async fn drain(mut parts: Parts) {
 
 fn failure(ended: Result<&'static str, JoinError>) -> RunError {
     RunError(ended.map_or_else(|panic| format!("a part ({panic})"), ToOwned::to_owned))
+}
+
+/// Lets Envoys that hold nothing have what the last run left, until the source has answered.
+fn begin_with_last_state(cache: &Cache, store: &Store) {
+    match store.load() {
+        Ok(Some(resources)) => {
+            info!(
+                resources = resources.len(),
+                "serving the last run's configuration until the source has answered"
+            );
+            cache.restore(resources);
+        }
+        Ok(None) => {}
+        Err(error) => warn!(%error, "starting without the last run's configuration"),
+    }
 }
 
 /// Owns the index: takes all events at hand in, then publishes once.

@@ -12,6 +12,7 @@ pub mod http;
 mod metrics;
 pub mod output;
 mod program;
+mod programmed;
 mod serve;
 pub mod source;
 pub mod status;

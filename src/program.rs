@@ -143,7 +143,7 @@ impl Gateways {
         }
         let mut states = self.cache.watch();
         loop {
-            let version = states.borrow_and_update().resource(ty, name).map(|resource| resource.version());
+            let version = states.borrow_and_update().resource(ty, name).map(xds::Resource::version);
             let Some(version) = version else { return std::future::pending().await };
             tokio::select! {
                 () = self.clients.acknowledged(ty, name, version) => return,
@@ -159,5 +159,25 @@ fn accepts(snapshot: &Snapshot, source: &DomainId, revision: i64) -> bool {
     match &route.auth {
         InboundAuth::Token { accepted, .. } => accepted.iter().any(|token| token.revision == revision),
         InboundAuth::None => true,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Translates for a gateway that nobody starts.
+    pub(crate) fn translator(domain: &DomainId) -> Translator {
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let settings = envoy::Settings {
+            instance: format!("{domain}-gateway"),
+            version: "test".to_owned(),
+            internal: any,
+            external: any,
+            external_protocol: envoy::ExternalProtocol::NoTls,
+            handshake: any,
+            access_log: envoy::AccessLog::Off,
+        };
+        Translator::new(domain, settings)
     }
 }

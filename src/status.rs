@@ -87,6 +87,9 @@ pub struct ServiceStatus {
     pub scope: String,
     /// Its ready addresses.
     pub endpoints: Vec<String>,
+    /// `Programmed`, while an Envoy rejects what was made of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
 }
 
 /// An object that is not in force.
@@ -132,6 +135,9 @@ pub struct ResourceCounts {
 pub struct RejectedResource {
     /// Its type and name.
     pub resource: String,
+    /// The object that it was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
     /// Envoy's words.
     pub message: String,
 }

@@ -15,6 +15,7 @@ use xds::{ListenAddress, Listener};
 use crate::app::Identity;
 use crate::http::{Limits, Target, send};
 use crate::program::Gateways;
+use crate::program::tests::translator;
 use crate::source::{SourceKind, SourceReport};
 use crate::status::{Observer, Status};
 
@@ -38,6 +39,7 @@ impl Interface {
         let (_, source) = watch::channel(SourceReport::new(SourceKind::Directory));
         let key = DomainKey::generate().expect("a key");
         let observer = Observer {
+            translator: translator(&domain),
             identity: Identity { domain, key, instance: "gateway".to_owned() },
             source,
             gateways: gateways.clone(),

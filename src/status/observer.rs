@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use certs::CertState;
+use envoy::{Owner, Translator};
 use jiff::Timestamp;
 use model::api::DomainRouteStatus;
 use model::{InboundAuth, OutboundAuth, Snapshot, Token};
@@ -17,12 +18,14 @@ use super::{
 };
 use crate::app::Identity;
 use crate::program::Gateways;
+use crate::programmed;
 use crate::source::SourceReport;
 
 /// Where the parts of a status come from.
 #[derive(Clone)]
 pub(crate) struct Observer {
     pub(crate) identity: Identity,
+    pub(crate) translator: Translator,
     pub(crate) source: watch::Receiver<SourceReport>,
     pub(crate) gateways: Gateways,
     pub(crate) dns_address: std::net::SocketAddr,
@@ -31,9 +34,10 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Whether there is a configuration to serve.
+    /// Whether there is a configuration to serve; that of an earlier run does not count.
     pub(crate) fn is_ready(&self) -> bool {
-        self.gateways.cache.state().is_loaded()
+        let state = self.gateways.cache.state();
+        state.is_loaded() && !state.is_restored()
     }
 
     /// The state at this moment.
@@ -47,14 +51,66 @@ impl Observer {
             problems: Vec::new(),
             source: self.source.borrow().clone(),
             routes: routes(&snapshot),
-            services: services(&snapshot),
+            services: self.services(&snapshot),
             rejected: rejected(&snapshot),
-            envoys: self.gateways.clients.snapshot().into_iter().map(envoy).collect(),
+            envoys: self.gateways.clients.snapshot().into_iter().map(|client| self.envoy(client)).collect(),
             dns: DnsStatus { address: self.dns_address.to_string(), responses: dns_responses(&self.dns) },
             certificate: self.certificate.as_ref().map(|state| certificate(&state.borrow())),
         };
         status.problems = problems(&status, self.is_ready(), Timestamp::now());
         status
+    }
+
+    fn services(&self, snapshot: &Snapshot) -> Vec<ServiceStatus> {
+        let mut rejections = BTreeMap::new();
+        for rejection in self.gateways.clients.rejections() {
+            if let Some(Owner::Service(name)) =
+                self.translator.owner(rejection.ty.type_url(), &rejection.name)
+            {
+                rejections.insert(name, programmed::rejected(&rejection));
+            }
+        }
+        let service = |service: &model::Service| ServiceStatus {
+            host: snapshot.domain.service_host(service.name.as_str()),
+            scope: format!("{:?}", service.scope),
+            endpoints: service.endpoints.iter().map(ToString::to_string).collect(),
+            conditions: rejections.get(&service.name).cloned().into_iter().collect(),
+        };
+        snapshot.services.values().map(|known| service(known)).collect()
+    }
+
+    fn envoy(&self, client: xds::ClientStatus) -> EnvoyStatus {
+        let counts = |(ty, status): (&ResourceType, &xds::TypeStatus)| {
+            let counts = ResourceCounts { sent: status.sent, acked: status.acked, nacked: status.nacked };
+            (ty.to_string(), counts)
+        };
+        let rejected = client.types.iter().flat_map(|(ty, status)| {
+            let nacked =
+                status.resources.iter().filter_map(|(name, resource)| Some((name, resource.nack.as_ref()?)));
+            nacked.map(move |(name, nack)| RejectedResource {
+                resource: format!("{ty} {name}"),
+                object: self.object(*ty, name),
+                message: nack.message.clone(),
+            })
+        });
+        EnvoyStatus {
+            resources: client.types.iter().map(counts).collect(),
+            rejected: rejected.collect(),
+            node: client.node,
+            user_agent: client.user_agent,
+            protocol: format!("{:?}", client.protocol),
+            connected_since: client.connected_since,
+        }
+    }
+
+    /// The object that a resource was made of.
+    fn object(&self, ty: ResourceType, name: &str) -> Option<String> {
+        let domain = &self.identity.domain;
+        Some(match self.translator.owner(ty.type_url(), name)? {
+            Owner::Outbound(destination) => format!("DomainRoute {domain}/{domain}-{destination}"),
+            Owner::Inbound(source) => format!("DomainRoute {domain}/{source}-{domain}"),
+            Owner::Service(service) => format!("Service {domain}/{service}"),
+        })
     }
 }
 
@@ -94,44 +150,12 @@ fn route_status(name: &str, peer: &str, tokens: Option<&[Token]>, status: &Domai
     }
 }
 
-fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
-    let service = |service: &model::Service| ServiceStatus {
-        host: snapshot.domain.service_host(service.name.as_str()),
-        scope: format!("{:?}", service.scope),
-        endpoints: service.endpoints.iter().map(ToString::to_string).collect(),
-    };
-    snapshot.services.values().map(|known| service(known)).collect()
-}
-
 fn rejected(snapshot: &Snapshot) -> Vec<RejectedObject> {
     let object = |(object, errors): (&model::ObjectRef, &Arc<model::FieldErrors>)| RejectedObject {
         object: object.to_string(),
         errors: errors.iter().map(ToString::to_string).collect(),
     };
     snapshot.rejected.iter().map(object).collect()
-}
-
-fn envoy(client: xds::ClientStatus) -> EnvoyStatus {
-    let counts = |(ty, status): (&ResourceType, &xds::TypeStatus)| {
-        let counts = ResourceCounts { sent: status.sent, acked: status.acked, nacked: status.nacked };
-        (ty.to_string(), counts)
-    };
-    let rejected = client.types.iter().flat_map(|(ty, status)| {
-        let nacked =
-            status.resources.iter().filter_map(|(name, resource)| Some((name, resource.nack.as_ref()?)));
-        nacked.map(move |(name, nack)| RejectedResource {
-            resource: format!("{ty} {name}"),
-            message: nack.message.clone(),
-        })
-    });
-    EnvoyStatus {
-        resources: client.types.iter().map(counts).collect(),
-        rejected: rejected.collect(),
-        node: client.node,
-        user_agent: client.user_agent,
-        protocol: format!("{:?}", client.protocol),
-        connected_since: client.connected_since,
-    }
 }
 
 fn certificate(state: &CertState) -> CertificateStatus {

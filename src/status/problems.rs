@@ -27,7 +27,8 @@ pub(super) fn problems(status: &Status, ready: bool, now: Timestamp) -> Vec<Stri
         problems.extend(rejected.map(|nack| {
             // Envoy tells of several resources in several lines.
             let message = nack.message.lines().collect::<Vec<_>>().join(" ");
-            format!("Envoy {} rejects {}: {message}", envoy.node, nack.resource)
+            let object = nack.object.iter().map(|object| format!("{object}: ")).collect::<String>();
+            format!("{object}Envoy {} rejects {}: {message}", envoy.node, nack.resource)
         }));
     }
     if let Some(certificate) = &status.certificate {
@@ -97,10 +98,14 @@ mod tests {
             ]
         );
 
-        let nack = RejectedResource { resource: "Cluster a".to_owned(), message: "bad".to_owned() };
+        let nack = |object: Option<&str>| RejectedResource {
+            resource: "Cluster a".to_owned(),
+            object: object.map(ToOwned::to_owned),
+            message: "bad".to_owned(),
+        };
         assert_eq!(
-            after(|status| status.envoys[0].rejected.push(nack)),
-            ["Envoy gateway rejects Cluster a: bad"]
+            after(|status| status.envoys[0].rejected.extend([nack(None), nack(Some("Service alice/a"))])),
+            ["Envoy gateway rejects Cluster a: bad", "Service alice/a: Envoy gateway rejects Cluster a: bad"]
         );
         let [alone] = after(|status| status.envoys.clear()).try_into().expect("one problem");
         assert!(alone.contains("networkmesh bootstrap"), "{alone}");

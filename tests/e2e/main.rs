@@ -9,6 +9,7 @@ mod dns;
 mod faults;
 mod partner;
 mod peers;
+mod programmed;
 mod sources;
 mod stream;
 mod tls;

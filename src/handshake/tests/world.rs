@@ -1,7 +1,7 @@
 //! Domains in memory.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use xds::ResourceType;
 use crate::app::Identity;
 use crate::handshake::mint::SHARE_BYTES;
 use crate::handshake::{Destination, Ledger, serve};
+use crate::program::tests::translator;
 use crate::program::{Gateways, Programmer};
 
 pub(in crate::handshake) static ALICE: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
@@ -182,18 +183,8 @@ impl Domain {
         let (source, ledger) = Source::new(name, manifests);
         let (changes, changes_out) = mpsc::channel(16);
         let (gateways, programmed_in) = Gateways::new(ledger.snapshot());
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let settings = envoy::Settings {
-            instance: format!("{name}-gateway"),
-            version: "test".to_owned(),
-            internal: any,
-            external: any,
-            external_protocol: envoy::ExternalProtocol::NoTls,
-            handshake: any,
-            access_log: envoy::AccessLog::Off,
-        };
+        let translator = translator(&name.parse().unwrap());
         let cache = gateways.cache.clone();
-        let translator = envoy::Translator::new(&name.parse().unwrap(), settings);
         let programmer = Programmer { translator, certificate: None, cache, programmed: programmed_in };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

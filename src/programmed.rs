@@ -1,0 +1,183 @@
+//! The condition `Programmed` of routes: whether the gateways hold what was made of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy::{Owner, Translator};
+use jiff::Timestamp;
+use model::api::{Condition, ConditionStatus, DomainRouteStatus, Time};
+use model::{Changed, ObjectRef, Snapshot, StatusChange};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use xds::{Rejection, ResourceType};
+
+use crate::handshake::Ledger;
+use crate::program::Gateways;
+
+/// Pause between two looks at what the gateways hold. After a start there are many answers and many routes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes the condition of every route whose answer is known, until `shutdown`.
+///
+/// While a gateway has not answered, or none is connected, the condition stays as it is.
+pub(crate) async fn keep_programmed(
+    translator: Translator,
+    gateways: Gateways,
+    ledger: Ledger,
+    shutdown: CancellationToken,
+) {
+    let mut snapshots = gateways.programmed.clone();
+    let mut rejections = gateways.clients.rejection_changes();
+    let mut answers = gateways.clients.changes();
+    let empty = Snapshot::empty(snapshots.borrow().domain.clone());
+    let mut watch = Watch {
+        translator,
+        gateways,
+        snapshot: Arc::new(empty),
+        open: BTreeMap::new(),
+        rejected: BTreeSet::new(),
+    };
+    loop {
+        watch.follow(Arc::clone(&snapshots.borrow_and_update()));
+        rejections.borrow_and_update();
+        answers.borrow_and_update();
+        for (route, change) in watch.verdicts() {
+            ledger.note(&route, change).await;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(PAUSE) => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = snapshots.changed() => if changed.is_err() { return },
+            _ = rejections.changed() => {}
+            _ = answers.changed(), if !watch.open.is_empty() => {}
+        }
+    }
+}
+
+struct Watch {
+    translator: Translator,
+    gateways: Gateways,
+    snapshot: Arc<Snapshot>,
+    /// The routes whose answer is awaited, and their resources.
+    open: BTreeMap<Owner, Vec<(ResourceType, String)>>,
+    /// The routes of which something is rejected.
+    rejected: BTreeSet<Owner>,
+}
+
+impl Watch {
+    /// What changed has to be answered anew.
+    fn follow(&mut self, snapshot: Arc<Snapshot>) {
+        let old = std::mem::replace(&mut self.snapshot, snapshot);
+        let snapshot = Arc::clone(&self.snapshot);
+        for changed in snapshot.changes_since(&old) {
+            match changed {
+                Changed::Outbound(destination, _) => self.await_answer(Owner::Outbound(destination.clone())),
+                Changed::Inbound(source, _) => self.await_answer(Owner::Inbound(source.clone())),
+                Changed::Service(..) => {}
+            }
+        }
+    }
+
+    fn await_answer(&mut self, route: Owner) {
+        let resources = self.translator.resources_of(&route, &self.snapshot).into_iter();
+        let resources: Vec<_> = resources
+            .filter_map(|(type_url, name)| Some((ResourceType::from_type_url(type_url)?, name)))
+            .collect();
+        if resources.is_empty() {
+            self.open.remove(&route);
+        } else {
+            self.open.insert(route, resources);
+        }
+    }
+
+    /// The conditions that are known now and not shown yet.
+    fn verdicts(&mut self) -> Vec<(ObjectRef, StatusChange)> {
+        let rejections = self.rejections();
+        let before = std::mem::replace(&mut self.rejected, rejections.keys().cloned().collect());
+        // What is not rejected any more may be accepted, or gone with the gateway that rejected it.
+        let settled: Vec<Owner> = before.difference(&self.rejected).cloned().collect();
+        settled.into_iter().for_each(|route| self.await_answer(route));
+        let accepted: Vec<Owner> = self
+            .open
+            .iter()
+            .filter(|(_, resources)| self.is_held(resources))
+            .map(|(route, _)| route.clone())
+            .collect();
+        let mut verdicts = Vec::new();
+        for (route, rejection) in &rejections {
+            self.open.remove(route);
+            verdicts.extend(self.verdict(route, rejected(rejection)));
+        }
+        for route in accepted.into_iter().filter(|route| !rejections.contains_key(route)) {
+            self.open.remove(&route);
+            verdicts.extend(self.verdict(&route, accepted_by_all()));
+        }
+        verdicts
+    }
+
+    /// What gateways reject of routes, as it is now: one resource for each route.
+    fn rejections(&self) -> BTreeMap<Owner, Rejection> {
+        let state = self.gateways.cache.state();
+        let is_current = |rejection: &Rejection| {
+            let newest = state.resource(rejection.ty, &rejection.name);
+            newest.is_some_and(|resource| resource.version() == rejection.nack.version)
+        };
+        let rejections = self.gateways.clients.rejections().into_iter().filter(is_current);
+        rejections
+            .filter_map(|rejection| {
+                let owner = self.translator.owner(rejection.ty.type_url(), &rejection.name)?;
+                (!matches!(owner, Owner::Service(_))).then_some((owner, rejection))
+            })
+            .collect()
+    }
+
+    /// Whether every connected gateway, and at least one, holds the newest version of these.
+    fn is_held(&self, resources: &[(ResourceType, String)]) -> bool {
+        let state = self.gateways.cache.state();
+        resources.iter().all(|(ty, name)| {
+            let version = state.resource(*ty, name).map(xds::Resource::version);
+            version.is_some_and(|version| self.gateways.clients.is_acknowledged(*ty, name, version))
+        })
+    }
+
+    fn verdict(&self, route: &Owner, condition: Condition) -> Option<(ObjectRef, StatusChange)> {
+        let (object, status) = match route {
+            Owner::Outbound(destination) => {
+                self.snapshot.outbound.get(destination).map(|route| (&route.object, &route.status))?
+            }
+            Owner::Inbound(source) => {
+                self.snapshot.inbound.get(source).map(|route| (&route.object, &route.status))?
+            }
+            Owner::Service(_) => return None,
+        };
+        let change = StatusChange::Condition(condition);
+        change.apply(&mut DomainRouteStatus::clone(status)).then(|| (object.clone(), change))
+    }
+}
+
+fn accepted_by_all() -> Condition {
+    condition(ConditionStatus::True, "Acknowledged", String::new())
+}
+
+/// The condition of an object of which this is rejected.
+pub(crate) fn rejected(rejection: &Rejection) -> Condition {
+    let Rejection { ty, name, node, nack } = rejection;
+    // Envoy tells of several resources in several lines.
+    let words = nack.message.lines().collect::<Vec<_>>().join(" ");
+    let message = format!("Envoy {node} rejects {ty} {name} and keeps the version before, if any: {words}");
+    condition(ConditionStatus::False, "Rejected", message)
+}
+
+fn condition(status: ConditionStatus, reason: &str, message: String) -> Condition {
+    Condition {
+        type_: "Programmed".to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: Some(Time(Timestamp::now())),
+    }
+}
