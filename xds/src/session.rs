@@ -112,6 +112,7 @@ impl Session {
         if self.protocol == Protocol::StateOfTheWorld && subscription.is_stale(&request.nonce) {
             // The client sends all its names again when it answers the response that crossed this request.
             debug!(%ty, nonce = request.nonce, "ignored a request with a stale nonce");
+            subscription.note_dropped(&self.state, &request.interest);
             return Ok(());
         }
         if !request.nonce.is_empty() {

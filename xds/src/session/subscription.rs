@@ -220,6 +220,17 @@ impl Subscription {
         self.must_answer |= self.ty.is_listed_whole() && (is_first || widens || !added.is_empty());
     }
 
+    /// Takes from a request that is otherwise ignored what its client had given up by then: should it want that again
+    /// by its next request, it no longer holds it.
+    pub(super) fn note_dropped(&mut self, state: &State, interest: &Interest) {
+        let wanted: BTreeSet<&str> = interest.names().map(String::as_str).collect();
+        let dropped: Vec<_> = self.names.iter().filter(|name| !wanted.contains(&***name)).cloned().collect();
+        for name in dropped {
+            self.again.insert(Arc::clone(&name));
+            self.review(state, &name);
+        }
+    }
+
     /// Subscribes to all names.
     fn widen(&mut self, state: &State) {
         if std::mem::replace(&mut self.wildcard, true) {

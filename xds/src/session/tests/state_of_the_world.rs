@@ -100,6 +100,22 @@ fn a_stale_request_in_the_state_of_the_world_is_ignored() {
 }
 
 #[test]
+fn what_a_client_gave_up_for_a_moment_is_sent_again() {
+    let mut stream = sotw(&[(Endpoints, "a", "1")]);
+    stream.ask(Endpoints, &["a", "b"], "");
+    let first = stream.response();
+    stream.ack(&first);
+    stream.set(Endpoints, "b", "1");
+    let crossing = stream.response();
+    assert_eq!(show(&crossing), "ClusterLoadAssignment b=1");
+    stream.ask(Endpoints, &["b"], &first.nonce);
+    stream.ask(Endpoints, &["a", "b"], &first.nonce);
+    assert_eq!(stream.settle(), [""; 0], "one response at a time");
+    stream.ack(&crossing);
+    assert_eq!(stream.settle(), ["ClusterLoadAssignment a=1"]);
+}
+
+#[test]
 fn an_empty_list_after_names_is_no_wildcard() {
     let mut stream = sotw(&[(Clusters, "a", "1"), (Clusters, "b", "1")]);
     stream.ask(Clusters, &["a"], "");
