@@ -1,4 +1,7 @@
 //! The client status discovery service (`envoy.service.status.v3`): who is connected, and how far each client is.
+//!
+//! Whoever can connect can ask. Each stream is a client of its own, so one that does without aggregation is told once
+//! for each of its streams.
 
 mod matcher;
 

@@ -1,4 +1,5 @@
-//! An Envoy xDS server: aggregated discovery, delta and state-of-the-world.
+//! An xDS server for Envoy, gRPC and all that speak the protocol: delta and state-of-the-world, aggregated or a stream
+//! for each type (LDS, RDS, SRDS, VHDS, CDS, EDS, SDS, ECDS).
 //!
 //! The server knows resources as names with encoded messages. Whoever uses it puts these into a [`Cache`]; the
 //! server brings every connected client to that state, whatever the client has missed, and [`Clients`] tells how
@@ -26,8 +27,17 @@
 //!   difference; before the first state is set, no client is told anything.
 //! - **A restart needs nobody.** A [`Store`] keeps the last state on disk. [`Cache::restore`] serves it to clients that
 //!   hold nothing until the sources of a new one answer.
-//! - **No client can do harm.** Sizes, names and streams are bounded by [`Limits`], responses are made as a client
-//!   takes them, and requests that make no sense are ignored or end that client's stream.
+//! - **No client can do harm.** Connections, streams, sizes and names are bounded by [`Limits`]. A client that does not
+//!   read costs two responses and one state; one that does not answer is waited for by nobody but itself; one that
+//!   floods the server with requests is read more slowly; requests that make no sense are ignored or end their stream.
+//! - **Each client sees what it may.** A closure is enough to give each [`Node`] a cache of its own, or none
+//!   ([`Views`]). With [`Tls`] every client has to have a certificate, which the closure knows too ([`Peer`]).
+//! - **Standard tools work.** The server answers the client status discovery service (CSDS), gRPC's health protocol
+//!   and, with [`Bound::with_reflection`], reflection. No content of a resource is shown, unless
+//!   [`Bound::with_contents`] says how to redact it.
+//!
+//! Make before break holds within a stream, so aggregated streams are the better ones. Fetching (the protocol's unary
+//! methods) is not served.
 //!
 //! # Example
 //!

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
+    task::yield_now,
     time::sleep_until,
 };
 use tonic::{Status, Streaming};
@@ -83,13 +84,15 @@ impl<Req: Into<Request>> Driver<Req> {
                 () = self.context.shutdown.cancelled() => return Err(shutting_down()),
                 request = self.requests.message(), if pause.is_none() => match request? {
                     None => return Ok(None),
-                    Some(request) => self.receive(request.into())?,
+                    Some(request) => {
+                        self.receive(request.into())?;
+                        // The next request may be there already, so nothing else would let other streams run.
+                        yield_now().await;
+                    }
                 },
                 Ok(()) = states.changed() => connection.session().update(states.borrow_and_update().clone()),
                 () = sleep_until(wakeup.unwrap_or(now).into()), if wakeup.is_some() => {}
             }
-            // Requests that have come already do not make a stream wait, so nothing else would let others run.
-            tokio::task::consume_budget().await;
         }
     }
 

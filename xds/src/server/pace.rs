@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Of so many cores, the requests of one stream may keep one busy in the long run.
 const CORES: u32 = 4;
 /// How far ahead of that a stream may run: a large first request, or the answers to a large update.
-const AHEAD: Duration = Duration::from_secs(1);
+const AHEAD: Duration = Duration::from_millis(400);
 
 /// Tells when a stream may be read again, so that no client keeps the server busy with requests alone.
 ///

@@ -16,6 +16,8 @@ use crate::{
 
 /// Stands for all names in a request.
 const WILDCARD: &str = "*";
+/// What a resource takes in a response beside its name and body: a version, a type URL and the lengths of all of them.
+const ENVELOPE_BYTES: usize = 128;
 
 /// What the client holds of one name, as far as it has acknowledged or claimed.
 #[derive(Clone, Debug)]
@@ -404,7 +406,8 @@ impl Subscription {
                 Target::Resource(resource) => Some(resource),
                 Target::Nothing | Target::Unchanged => None,
             };
-            bytes += name.len() + content.as_ref().map_or(0, |resource| resource.body().len());
+            bytes +=
+                ENVELOPE_BYTES + name.len() + content.as_ref().map_or(0, |resource| resource.body().len());
             let is_full = bytes > max_bytes || self.ty.is_sent_alone();
             if is_full && !batch.is_empty() {
                 return batch;

@@ -37,6 +37,25 @@ async fn a_client_that_asks_for_too_much_loses_its_stream_only() -> Result {
 }
 
 #[tokio::test]
+async fn no_response_is_larger_than_grpc_clients_accept_unless_told_otherwise() -> Result {
+    let (address, _folder) = socket()?;
+    let server = Server::start(bind(&address)?);
+    const COUNT: usize = 6_000;
+    let names = (0..COUNT).map(|n| (Listener, format!("listener-{n}"), vec![0; 800].into()));
+    server.cache.replace(names);
+    let mut client = DeltaClient::open(&address).await?;
+    client.send(hello("envoy")).await?;
+    let mut received = 0;
+    while received < COUNT {
+        let response = client.receive().await?;
+        client.ack(&response).await?;
+        received += response.resources.len();
+    }
+    assert_eq!(received, COUNT);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stream_too_many_is_refused_before_it_says_anything() -> Result {
     let (address, _folder) = socket()?;
     let server = Server::start(bind(&address)?.with_limits(Limits { streams: 2, ..Limits::default() }));

@@ -134,7 +134,7 @@ fn the_status_tells_what_was_sent_acknowledged_and_rejected() {
 
 #[test]
 fn a_large_response_is_split() {
-    let limits = Limits { response_bytes: 10, ..Limits::default() };
+    let limits = Limits { response_bytes: 270, ..Limits::default() };
     let resources = [
         (Routes, "a", "12345"),
         (Routes, "b", "123"),
