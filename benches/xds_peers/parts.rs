@@ -21,6 +21,10 @@ use crate::{
 /// Changes of each kind that are made before any is measured; an even number, as every other takes back the last.
 const WARM_UP: usize = 4;
 
+/// The least time after an ACK that still counts as the change's, in processor time: a response of another type may be
+/// on its way. It is as long as the change took where that is more.
+const AFTERMATH: Duration = Duration::from_millis(10);
+
 /// How long the changes of a burst are made at most.
 const BURST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -120,16 +124,11 @@ struct Run<'r, 'm> {
     ids: [u64; 2],
     /// The types whose responses bring the change.
     types: Vec<ResourceType>,
-    before: Spent,
     received: Vec<Duration>,
     acked: Vec<Duration>,
-}
-
-/// What was spent so far.
-struct Spent {
     server_cpu: Duration,
-    client_cpu: Option<Duration>,
-    bytes: u64,
+    client_cpu: Duration,
+    bytes_before: u64,
 }
 
 impl<'r, 'm> Run<'r, 'm> {
@@ -141,23 +140,34 @@ impl<'r, 'm> Run<'r, 'm> {
             (Layout::Kuscia, ResourceType::VirtualHost) => ResourceType::RouteConfiguration,
             (_, ty) => ty,
         });
-        let before = pair.spent().await?;
-        let mut run =
-            Self { ids, types: types.collect(), before, pair, received: Vec::new(), acked: Vec::new() };
+        let types = types.collect();
         for number in 0..WARM_UP {
-            run.once(number).await?;
+            pair.server.apply(ids[number % 2]).await?;
         }
-        (run.received, run.acked) = Default::default();
-        run.before = run.pair.spent().await?;
-        Ok(run)
+        Ok(Self {
+            ids,
+            types,
+            received: Vec::new(),
+            acked: Vec::new(),
+            server_cpu: Duration::ZERO,
+            client_cpu: Duration::ZERO,
+            bytes_before: pair.received_bytes().await?,
+            pair,
+        })
     }
 
     async fn once(&mut self, number: usize) -> Result<(), Failure> {
         if let Connected::Here(client) = &self.pair.client {
             client.arm(self.types.clone());
         }
+        let (server_before, client_before) = self.pair.cpu()?;
         let times = self.pair.server.apply(self.ids[number % 2]).await?;
-        self.acked.push(times.acked.saturating_sub(times.started));
+        let took = times.acked.saturating_sub(times.started);
+        sleep(took.max(AFTERMATH)).await;
+        let (server_after, client_after) = self.pair.cpu()?;
+        self.acked.push(took);
+        self.server_cpu += server_after.saturating_sub(server_before);
+        self.client_cpu += client_after.saturating_sub(client_before);
         if let Connected::Here(client) = &self.pair.client {
             let came = client.came().ok_or("an ACK without a response")?;
             self.received.push(came.saturating_sub(times.started));
@@ -166,16 +176,15 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     async fn figures(self) -> Result<Figures, Failure> {
-        let (before, after) = (self.before, self.pair.spent().await?);
         let changes = u32::try_from(self.acked.len())?.max(1);
-        let each = |after: Duration, before: Duration| after.saturating_sub(before) / changes;
+        let bytes = self.pair.received_bytes().await? - self.bytes_before;
         Ok(Figures {
             contestant: self.pair.contestant.name,
             received: self.received,
             acked: self.acked,
-            server_cpu: each(after.server_cpu, before.server_cpu),
-            client_cpu: after.client_cpu.zip(before.client_cpu).map(|(after, before)| each(after, before)),
-            bytes: (after.bytes - before.bytes) / u64::from(changes),
+            server_cpu: self.server_cpu / changes,
+            client_cpu: matches!(self.pair.client, Connected::Envoy(_)).then_some(self.client_cpu / changes),
+            bytes: bytes / u64::from(changes),
         })
     }
 }
@@ -205,16 +214,20 @@ impl<'a> Pair<'a> {
         Ok(Self { contestant, material, server, client })
     }
 
-    async fn spent(&self) -> Result<Spent, Failure> {
-        let server_cpu = cpu(self.server.pid()?)?;
-        Ok(match &self.client {
-            Connected::Here(client) => Spent { server_cpu, client_cpu: None, bytes: client.received_bytes() },
-            Connected::Envoy(envoy) => Spent {
-                server_cpu,
-                client_cpu: Some(cpu(envoy.pid()?)?),
-                bytes: envoy.received_bytes().await?,
-            },
-        })
+    /// Processor time of the server so far, and of an Envoy.
+    fn cpu(&self) -> Result<(Duration, Duration), Failure> {
+        let client = match &self.client {
+            Connected::Here(_) => Duration::ZERO,
+            Connected::Envoy(envoy) => cpu(envoy.pid()?)?,
+        };
+        Ok((cpu(self.server.pid()?)?, client))
+    }
+
+    async fn received_bytes(&self) -> Result<u64, Failure> {
+        match &self.client {
+            Connected::Here(client) => Ok(client.received_bytes()),
+            Connected::Envoy(envoy) => envoy.received_bytes().await,
+        }
     }
 }
 
