@@ -1,4 +1,4 @@
-//! Compiles Envoy's .proto files with `protox` into the descriptors that `src/json.rs` reads.
+//! Compiles Envoy's .proto files with `protox` into the descriptors that `src/json.rs` reads and gives out.
 
 use std::{
     env,
@@ -15,8 +15,8 @@ use serde_json::Value;
 const IMPORT_PATHS: [&str; 5] =
     ["cel-spec/proto", "data-plane-api", "googleapis", "protoc-gen-validate", "xds"];
 
-/// Folders whose files, with everything they import, are compiled: what the translation emits and what Envoy's own
-/// dumps hold.
+/// Folders whose files, with everything they import, are compiled: what the translation emits, what Envoy's own dumps
+/// hold, and the services by which Envoy is told.
 const ROOTS: &[&str] = &[
     "data-plane-api/envoy/admin/v3",
     "data-plane-api/envoy/config/accesslog/v3",
@@ -63,7 +63,13 @@ const ROOTS: &[&str] = &[
     "data-plane-api/envoy/extensions/transport_sockets/raw_buffer/v3",
     "data-plane-api/envoy/extensions/transport_sockets/tls/v3",
     "data-plane-api/envoy/extensions/upstreams/http",
+    "data-plane-api/envoy/service/cluster/v3",
     "data-plane-api/envoy/service/discovery/v3",
+    "data-plane-api/envoy/service/endpoint/v3",
+    "data-plane-api/envoy/service/extension/v3",
+    "data-plane-api/envoy/service/listener/v3",
+    "data-plane-api/envoy/service/route/v3",
+    "data-plane-api/envoy/service/secret/v3",
     "data-plane-api/envoy/service/status/v3",
     "data-plane-api/envoy/type/matcher/v3",
     "xds/xds/core/v3",

@@ -8,6 +8,7 @@
 
 mod bind;
 mod settings;
+mod xds_server;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use certs::{CertError, DomainKey};
 use envoy::Translator;
 use jiff::Timestamp;
-use model::{DomainId, Event, Index, Kind, Snapshot, StatusUpdate};
+use model::{DomainId, Event, FieldError, Index, Kind, Snapshot, StatusUpdate};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet, block_in_place};
@@ -27,6 +28,7 @@ use xds::{Cache, Store};
 
 use self::bind::{bind_error, create_socket_folder};
 use self::settings::{dns_settings, external_certificate, gateway_settings};
+use self::xds_server::XdsServer;
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
 use crate::handshake::{self, Destination, Ledger, negotiate_all};
@@ -76,6 +78,9 @@ pub enum StartError {
     /// No certificate for the external listener.
     #[error("certificates: {0}")]
     Certificate(#[from] CertError),
+    /// The certificates, the key or the CAs of the xDS server cannot be used.
+    #[error("{0}")]
+    XdsTls(FieldError),
 }
 
 /// A part of a running mesh ended although nobody had told it to.
@@ -92,7 +97,7 @@ pub struct App {
     identity: Identity,
     source: DirectorySource,
     certificate: Option<ExternalCertificate>,
-    xds: xds::Bound,
+    xds: XdsServer,
     handshake: TcpListener,
     dns: dns::Bound,
     admin: xds::Listener,
@@ -113,16 +118,14 @@ impl App {
             key: config.key.clone(),
             instance: config.instance.clone(),
         };
-        create_socket_folder("listen.xds", &config.listen.xds)?;
-        create_socket_folder("listen.admin", &config.listen.admin)?;
-        let xds = xds::bind(&config.listen.xds)
-            .map_err(|error| bind_error("listen.xds", &error.address, &error.error))?;
+        let xds = XdsServer::bind(&config)?;
         let handshake = TcpListener::bind(config.listen.handshake)
             .await
             .map_err(|error| bind_error("listen.handshake", &config.listen.handshake, &error))?;
         let dns = dns::bind(config.listen.dns)
             .await
             .map_err(|error| bind_error("listen.dns", &error.address, &error.source))?;
+        create_socket_folder("listen.admin", &config.listen.admin)?;
         let admin = xds::Listener::bind(&config.listen.admin)
             .map_err(|error| bind_error("listen.admin", &config.listen.admin, &error))?;
         let source = &config.source;

@@ -7,6 +7,7 @@ mod error;
 mod fields;
 mod identity;
 mod listen;
+mod pem_file;
 mod sections;
 
 use std::path::{Path, PathBuf, absolute};
@@ -21,7 +22,9 @@ pub use envoy::{AccessLog, ExternalProtocol as Protocol};
 pub use error::{ConfigError, ConfigErrors};
 pub use identity::{Mode, read_key_file};
 pub use listen::{Listen, reachable};
-pub use sections::{Certificates, Directory, Dns, Envoy};
+pub use sections::{Certificates, Directory, Dns, Envoy, ServerTls, Xds};
+
+pub(crate) use pem_file::{read_pem_file, warn_of_exposed_key};
 
 use fields::Fields;
 use identity::Identity;
@@ -39,6 +42,8 @@ pub struct Config {
     pub protocol: Protocol,
     /// Where the domain's manifests are.
     pub source: Directory,
+    /// How the mesh serves Envoy's configuration.
+    pub xds: Xds,
     /// Where the mesh and its Envoy listen.
     pub listen: Listen,
     /// What Envoy is told at its start.
@@ -92,15 +97,16 @@ impl Config {
 
     fn read(identity: Option<Identity>, fields: &mut Fields, folder: &Path) -> Option<Self> {
         let source = fields.section("source", |source| Directory::read(source, folder));
-        let listen = fields.section("listen", |listen| Listen::read(listen, folder));
-        let envoy = fields.section("envoy", |envoy| Envoy::read(envoy, folder));
+        let xds = fields.section("xds", |xds| Xds::read(xds, folder));
+        let listen = fields.section("listen", |listen| Listen::read(listen, &xds, folder));
+        let envoy = fields.section("envoy", |envoy| Envoy::read(envoy, &xds, folder));
         let dns = fields.section("dns", |dns| Dns::read(dns, &listen));
         let certificates = fields.section("certificates", Certificates::read);
         let instance = fields.parse("instance", parse_instance).unwrap_or_else(host_name);
         listen.refuse_clashes(&envoy.admin, fields);
         fields.refuse_unknown();
         let Identity { mode, domain, key, protocol } = identity?;
-        Some(Self { mode, domain, key, protocol, source, listen, envoy, dns, certificates, instance })
+        Some(Self { mode, domain, key, protocol, source, xds, listen, envoy, dns, certificates, instance })
     }
 }
 

@@ -43,6 +43,16 @@ impl Selection {
     }
 }
 
+/// A resource as a message without keys and tokens, for whoever asks for the status of clients. `None` for secrets.
+pub(crate) fn redacted(ty: ResourceType, _name: &str, body: &[u8]) -> Option<Vec<u8>> {
+    if ty == ResourceType::Secret {
+        return None;
+    }
+    let mut config = envoy::to_json(ty.type_url(), body).ok()?;
+    envoy::redact(&mut config);
+    envoy::from_json(ty.type_url(), &config).ok()
+}
+
 /// Every selected resource with its version, by kind. Keys and tokens are blanked unless `show_secrets`.
 pub(crate) fn dump(cache: &Cache, selection: Selection, show_secrets: bool) -> Value {
     let state = cache.state();

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use model::Host;
 use serde_json::{Value, json};
+
+use crate::secrets::TLS_SOCKET;
 
 /// What goes into a bootstrap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +37,22 @@ impl BootstrapSettings {
 pub enum XdsAddress {
     /// At a Unix socket.
     Unix(PathBuf),
-    /// At a TCP port.
-    Tcp(SocketAddr),
+    /// At a TCP port, which may ask for TLS.
+    Tcp(SocketAddr, Option<XdsTls>),
+}
+
+/// How Envoy and the mesh prove themselves to each other. All files are PEM, and named as Envoy finds them; it reads
+/// them at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdsTls {
+    /// Envoy's certificate, and then those that lead to its root.
+    pub certificate: PathBuf,
+    /// The private key of that certificate.
+    pub key: PathBuf,
+    /// The CAs of which one must have signed the mesh's certificate.
+    pub ca: PathBuf,
+    /// What the mesh's certificate must be for: one of its subject alternative names.
+    pub server_name: Host,
 }
 
 /// Where Envoy serves its admin pages.
@@ -100,11 +117,11 @@ pub fn bootstrap(settings: &BootstrapSettings) -> Value {
 }
 
 fn xds_cluster(xds: &XdsAddress) -> Value {
-    let address = match xds {
-        XdsAddress::Unix(path) => pipe(path),
-        XdsAddress::Tcp(address) => socket(*address),
+    let (address, tls) = match xds {
+        XdsAddress::Unix(path) => (pipe(path), None),
+        XdsAddress::Tcp(address, tls) => (socket(*address), tls.as_ref()),
     };
-    json!({
+    let mut cluster = json!({
         "name": "xds",
         "type": "STATIC",
         "connect_timeout": "1s",
@@ -118,6 +135,42 @@ fn xds_cluster(xds: &XdsAddress) -> Value {
                 "explicit_http_config": {"http2_protocol_options": {
                     "connection_keepalive": {"interval": "30s", "timeout": "5s"},
                 }},
+            },
+        },
+    });
+    if let Some(tls) = tls {
+        cluster["transport_socket"] = tls_socket(tls);
+    }
+    cluster
+}
+
+fn tls_socket(tls: &XdsTls) -> Value {
+    let file = |path: &Path| json!({"filename": path});
+    let (sni, san_type) = match &tls.server_name {
+        Host::Address(_) => ("", "IP_ADDRESS"),
+        Host::Name(name) => (name.as_str(), "DNS"),
+    };
+    json!({
+        "name": TLS_SOCKET,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": sni,
+            "common_tls_context": {
+                "tls_params": {
+                    "tls_minimum_protocol_version": "TLSv1_2",
+                    "tls_maximum_protocol_version": "TLSv1_3",
+                },
+                "alpn_protocols": ["h2"],
+                "tls_certificates": [{
+                    "certificate_chain": file(&tls.certificate),
+                    "private_key": file(&tls.key),
+                }],
+                "validation_context": {
+                    "trusted_ca": file(&tls.ca),
+                    "match_typed_subject_alt_names": [
+                        {"san_type": san_type, "matcher": {"exact": tls.server_name.to_string()}},
+                    ],
+                },
             },
         },
     })
@@ -174,22 +227,64 @@ mod tests {
 
     const BOOTSTRAP: &str = "envoy.config.bootstrap.v3.Bootstrap";
 
-    #[test]
-    fn envoy_knows_every_field_of_a_bootstrap() {
-        let settings = BootstrapSettings {
+    fn settings(xds: XdsAddress) -> BootstrapSettings {
+        BootstrapSettings {
             node_id: "gateway-1".to_owned(),
             cluster: "alice".to_owned(),
-            xds: XdsAddress::Unix("run/xds.sock".into()),
+            xds,
             admin: AdminAddress::Tcp("127.0.0.1:9901".parse().unwrap()),
             max_connections: BootstrapSettings::DEFAULT_MAX_CONNECTIONS,
             max_heap_bytes: BootstrapSettings::DEFAULT_MAX_HEAP_BYTES,
-        };
-        let bytes = from_json(BOOTSTRAP, &bootstrap(&settings)).unwrap();
-        let read = to_json(BOOTSTRAP, &bytes).unwrap();
+        }
+    }
+
+    /// The bootstrap, as Envoy reads it.
+    fn read(settings: &BootstrapSettings) -> Value {
+        let bytes = from_json(BOOTSTRAP, &bootstrap(settings)).unwrap();
+        to_json(BOOTSTRAP, &bytes).unwrap()
+    }
+
+    #[test]
+    fn envoy_knows_every_field_of_a_bootstrap() {
+        let read = read(&settings(XdsAddress::Unix("run/xds.sock".into())));
         assert_eq!(read["node"], json!({"id": "gateway-1", "cluster": "alice"}));
         assert_eq!(
             read.pointer("/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint"),
             Some(&json!({"address": {"pipe": {"path": "run/xds.sock"}}})),
         );
+        assert_eq!(read.pointer("/static_resources/clusters/0/transport_socket"), None);
+    }
+
+    #[test]
+    fn a_bootstrap_with_tls_names_files_and_whose_certificate_is_good() {
+        for (name, sni, san_type) in [
+            ("mesh.alice.example", json!("mesh.alice.example"), "DNS"),
+            ("192.0.2.7", Value::Null, "IP_ADDRESS"),
+        ] {
+            let tls = XdsTls {
+                certificate: "envoy.pem".into(),
+                key: "envoy.key".into(),
+                ca: "ca.pem".into(),
+                server_name: name.parse().unwrap(),
+            };
+            let read = read(&settings(XdsAddress::Tcp("192.0.2.7:18000".parse().unwrap(), Some(tls))));
+            let context = &read["static_resources"]["clusters"][0]["transport_socket"]["typed_config"];
+            assert_eq!(context["sni"], sni);
+            let common = &context["common_tls_context"];
+            assert_eq!(
+                common["tls_certificates"],
+                json!([{
+                    "certificate_chain": {"filename": "envoy.pem"},
+                    "private_key": {"filename": "envoy.key"},
+                }])
+            );
+            assert_eq!(
+                common["validation_context"],
+                json!({
+                    "trusted_ca": {"filename": "ca.pem"},
+                    "match_typed_subject_alt_names": [{"san_type": san_type, "matcher": {"exact": name}}],
+                })
+            );
+        }
     }
 }

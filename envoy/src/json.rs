@@ -10,11 +10,10 @@ use prost_reflect::{
 };
 use serde_json::Value;
 
-/// The messages of Envoy's API that this crate emits or that a dump of Envoy holds.
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
-        .expect("build.rs wrote a complete descriptor set")
-});
+static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("build.rs wrote a complete descriptor set"));
 
 /// Why a message cannot be turned into JSON or back.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +46,13 @@ pub enum JsonError {
         /// The unknown field or the value of a wrong type.
         source: serde_json::Error,
     },
+}
+
+/// The messages of Envoy's API that this crate emits or that a dump of Envoy holds, and the services of xDS: an encoded
+/// `google.protobuf.FileDescriptorSet`, with all that it imports.
+#[must_use]
+pub fn descriptors() -> &'static [u8] {
+    DESCRIPTORS
 }
 
 /// Decodes `body`, a message of the type `type_url` (`type.googleapis.com/envoy…` or the bare name), as JSON.

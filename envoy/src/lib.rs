@@ -38,8 +38,8 @@ mod secrets;
 mod settings;
 mod translator;
 
-pub use bootstrap::{AdminAddress, BootstrapSettings, XdsAddress, bootstrap};
-pub use json::{JsonError, from_json, to_json};
+pub use bootstrap::{AdminAddress, BootstrapSettings, XdsAddress, XdsTls, bootstrap};
+pub use json::{JsonError, descriptors, from_json, to_json};
 pub use owner::Owner;
 pub use redact::redact;
 pub use resource::{Resource, type_url};

@@ -35,7 +35,7 @@ pub(super) fn execute(args: &Args, out: &mut dyn Write) -> Result<Verdict, Comma
         cluster: domain.to_string(),
         xds: match listen.xds {
             ListenAddress::Unix(path) => XdsAddress::Unix(path),
-            ListenAddress::Tcp(address) => XdsAddress::Tcp(reachable(address)),
+            ListenAddress::Tcp(address) => XdsAddress::Tcp(reachable(address), envoy.xds_tls),
         },
         admin: match envoy.admin {
             ListenAddress::Unix(path) => AdminAddress::Unix(path),

@@ -1,6 +1,7 @@
 //! An object, read field by field.
 
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use model::{FieldErrors, Problem};
 use serde_json::{Map, Value};
@@ -47,6 +48,12 @@ impl Fields {
     ) -> Option<T> {
         let text = Zeroizing::new(self.text(name)?);
         self.check(name, parse(&text))
+    }
+
+    /// Reads the path of a file, relative to `folder`. Notes where it is missing; the path is then of no use.
+    pub(super) fn file(&mut self, name: &'static str, folder: &Path, remedy: &str) -> PathBuf {
+        self.require(name, remedy);
+        folder.join(self.text(name).unwrap_or_default())
     }
 
     /// Reads a list of texts and parses each.
@@ -103,6 +110,26 @@ impl Fields {
         section.refuse_unknown();
         self.errors = section.errors;
         value
+    }
+
+    /// Reads an object within this one, if it is there.
+    pub(super) fn optional_section<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
+        if self.has(name) {
+            return Some(self.section(name, read));
+        }
+        self.known.push(name);
+        None
+    }
+
+    /// Notes that a field is missing, if it is.
+    pub(super) fn require(&mut self, name: &'static str, remedy: &str) {
+        if !self.has(name) {
+            self.note(name, Problem::new("is missing", remedy));
+        }
     }
 
     /// Notes a problem of a field.

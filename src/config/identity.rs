@@ -1,17 +1,14 @@
 //! Who the domain is: the fields that `networkmesh.yaml` and `kuscia.yaml` share.
 
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::str::FromStr;
 
 use certs::{DomainKey, KeyError};
 use envoy::ExternalProtocol;
 use model::{DomainId, Problem};
-use zeroize::Zeroizing;
 
 use super::Fields;
+use super::pem_file::{read_pem_file, warn_of_exposed_key};
 
 /// How a domain is organised, in Kuscia's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +65,7 @@ fn parse_protocol(text: &str) -> Result<ExternalProtocol, Problem> {
 }
 
 fn read_domain(fields: &mut Fields) -> Option<DomainId> {
-    if !fields.has("domainID") {
-        fields.note("domainID", Problem::new("is missing", "name this domain: `domainID: alice`"));
-    }
+    fields.require("domainID", "name this domain: `domainID: alice`");
     fields.parse("domainID", |text| {
         let domain: DomainId = text.parse()?;
         if domain.is_reserved() {
@@ -100,26 +95,14 @@ fn read_key(fields: &mut Fields, folder: &Path) -> Option<DomainKey> {
     of_data.or(of_file)
 }
 
-/// Reads a private key from a file of PEM, or of the base64 of PEM that `domainKeyData` takes. Warns of a file that
+/// Reads a domain's key from a file of PEM, or of the base64 of PEM that `domainKeyData` takes. Warns of a file that
 /// others than its owner and group can read.
 ///
 /// # Errors
 /// The file cannot be read, or holds no usable key.
 pub fn read_key_file(file: &Path) -> Result<DomainKey, Problem> {
-    const LONGER_THAN_ANY_KEY: u64 = 1 << 17;
-
-    let mut text = Zeroizing::new(String::new());
-    File::open(file).and_then(|open| open.take(LONGER_THAN_ANY_KEY).read_to_string(&mut text)).map_err(
-        |error| {
-            let remedy = "name a file with a private key that this user can read";
-            Problem::new(format!("cannot read {}: {error}", file.display()), remedy)
-        },
-    )?;
-    let is_exposed =
-        |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o037 != 0;
-    if fs::metadata(file).is_ok_and(is_exposed) {
-        tracing::warn!(file = %file.display(), "other users can read or change this private key; run `chmod 600` on it");
-    }
+    let text = read_pem_file(file)?;
+    warn_of_exposed_key(file);
     let key = if text.contains("-----BEGIN") {
         DomainKey::from_pem(&text)
     } else {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use model::Problem;
 use xds::ListenAddress;
 
-use super::Fields;
+use super::{Fields, Xds};
 
 /// Longest path of a Unix socket: `sockaddr_un` holds 108 bytes, one of which ends the path.
 const MAX_SOCKET_PATH: usize = 107;
@@ -29,19 +29,20 @@ pub struct Listen {
 }
 
 impl Listen {
-    pub(super) fn read(fields: &mut Fields, folder: &Path) -> Self {
+    pub(super) fn read(fields: &mut Fields, xds: &Xds, folder: &Path) -> Self {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let listen = Self {
             external: fields.parse("external", parse_tcp).unwrap_or_else(|| any(1080)),
             internal: fields.parse("internal", parse_tcp).unwrap_or_else(|| loopback(80)),
             handshake: fields.parse("handshake", parse_tcp).unwrap_or_else(|| loopback(1054)),
-            xds: read_address(fields, "xds", folder, "unix:run/xds.sock"),
+            xds: read_address(fields, "xds", "unix:run/xds.sock", |text| parse_xds(text, xds, folder)),
             dns: fields.parse("dns", parse_tcp).unwrap_or_else(|| loopback(53)),
-            admin: read_address(fields, "admin", folder, "127.0.0.1:9091"),
+            admin: read_address(fields, "admin", "127.0.0.1:9091", |text| parse_address(text, folder)),
         };
-        warn_of_exposure("listen.xds", &listen.xds);
-        warn_of_exposure("listen.admin", &listen.admin);
+        if let Some(address) = exposed(&listen.admin) {
+            tracing::warn!(%address, "listen.admin is reachable from other machines; bind it to 127.0.0.1");
+        }
         listen
     }
 
@@ -67,14 +68,22 @@ impl Listen {
     }
 }
 
-/// Reads `HOST:PORT` or `unix:PATH`; the path may be relative to `folder`.
+/// Reads an address, which is `default` unless it is given.
 pub(super) fn read_address(
     fields: &mut Fields,
     name: &'static str,
-    folder: &Path,
     default: &str,
+    parse: impl Fn(&str) -> Result<ListenAddress, Problem>,
 ) -> ListenAddress {
-    let parse = |text: &str| match text.strip_prefix("unix:") {
+    let text = fields.text(name);
+    let address = fields.check(name, parse(text.as_deref().unwrap_or(default)));
+    // A wrong address is refused with the whole configuration; this one clashes with no other until then.
+    address.unwrap_or_else(|| ListenAddress::Unix(PathBuf::from(name)))
+}
+
+/// Parses `IP:PORT` or `unix:PATH`; the path may be relative to `folder`.
+pub(super) fn parse_address(text: &str, folder: &Path) -> Result<ListenAddress, Problem> {
+    match text.strip_prefix("unix:") {
         Some("") => Err(Problem::new("names no socket", "write unix: and a path, such as unix:run/xds.sock")),
         Some(path) => {
             let path = folder.join(path);
@@ -86,11 +95,23 @@ pub(super) fn read_address(
             Ok(ListenAddress::Unix(path))
         }
         None => parse_tcp(text).map(ListenAddress::Tcp),
-    };
-    let text = fields.text(name);
-    let address = fields.check(name, parse(text.as_deref().unwrap_or(default)));
-    // A wrong address is refused with the whole configuration; this one clashes with no other until then.
-    address.unwrap_or_else(|| ListenAddress::Unix(PathBuf::from(name)))
+    }
+}
+
+/// Parses the address of the xDS server, of whom strangers must get nothing: it gives away tokens and keys.
+fn parse_xds(text: &str, xds: &Xds, folder: &Path) -> Result<ListenAddress, Problem> {
+    let address = parse_address(text, folder)?;
+    match (&address, &xds.tls) {
+        (ListenAddress::Unix(_), Some(_)) => Err(Problem::new(
+            format!("{text:?} is a Unix socket, where xds.tls has no use"),
+            "remove xds.tls and envoy.xdsTLS, or give an IP address with a port",
+        )),
+        (_, None) if exposed(&address).is_some() => Err(Problem::new(
+            format!("{text:?} is reachable from other machines, and gives away tokens and keys"),
+            "give xds.tls and envoy.xdsTLS, or bind it to 127.0.0.1 or a Unix socket",
+        )),
+        _ => Ok(address),
+    }
 }
 
 fn parse_tcp(text: &str) -> Result<SocketAddr, Problem> {
@@ -128,11 +149,10 @@ fn clash(one: &ListenAddress, other: &ListenAddress) -> bool {
     }
 }
 
-/// Whoever reaches these addresses can read the domain's tokens and keys.
-fn warn_of_exposure(name: &str, address: &ListenAddress) {
-    if let ListenAddress::Tcp(address) = address
-        && !address.ip().is_loopback()
-    {
-        tracing::warn!(%address, "{name} is reachable from other machines, and gives away tokens; bind it to 127.0.0.1");
+/// The address, if other machines reach it.
+fn exposed(address: &ListenAddress) -> Option<SocketAddr> {
+    match address {
+        ListenAddress::Tcp(address) if !address.ip().is_loopback() => Some(*address),
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
     }
 }

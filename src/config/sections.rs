@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::DEFAULT_LEAF_LIFETIME;
-use envoy::AccessLog;
+use envoy::{AccessLog, XdsTls};
 use ipnet::IpNet;
 use model::{Host, NameError, Problem};
 use xds::ListenAddress;
 
-use super::listen::{reachable, read_address};
+use super::listen::{parse_address, reachable, read_address};
 use super::{Fields, Listen};
 
 /// Section `source`: a folder of manifests.
@@ -36,27 +36,84 @@ impl Directory {
     }
 }
 
+/// Section `xds`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xds {
+    /// TLS with certificates on both sides. There is none on a Unix socket, and always on a TCP port that is not
+    /// for this machine alone.
+    pub tls: Option<ServerTls>,
+}
+
+/// How the mesh proves itself to Envoys, and knows them. All files are PEM, and their paths absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The mesh's certificate, and then those that lead to its root.
+    pub certificate: PathBuf,
+    /// The private key of that certificate.
+    pub key: PathBuf,
+    /// The CAs of which one must have signed an Envoy's certificate.
+    pub client_ca: PathBuf,
+}
+
+impl Xds {
+    pub(super) fn read(fields: &mut Fields, folder: &Path) -> Self {
+        let tls = fields.optional_section("tls", |tls| ServerTls {
+            certificate: tls.file("certificateFile", folder, "name the PEM file of the mesh's certificate"),
+            key: tls.file("keyFile", folder, "name the PEM file of that certificate's private key"),
+            client_ca: tls.file(
+                "clientCAFile",
+                folder,
+                "name the PEM file of the CAs that sign Envoys' certificates",
+            ),
+        });
+        Self { tls }
+    }
+}
+
 /// Section `envoy`: what goes into Envoy's bootstrap.
 #[derive(Clone, Debug)]
 pub struct Envoy {
     /// Where Envoy's own administration interface listens.
     pub admin: ListenAddress,
+    /// How Envoy proves itself to the mesh and knows it, if the mesh asks for that.
+    pub xds_tls: Option<XdsTls>,
     /// Where Envoy writes its access logs.
     pub access_log: AccessLog,
 }
 
 impl Envoy {
-    pub(super) fn read(fields: &mut Fields, folder: &Path) -> Self {
+    pub(super) fn read(fields: &mut Fields, xds: &Xds, folder: &Path) -> Self {
+        let xds_tls = if xds.tls.is_some() {
+            fields.section("xdsTLS", |tls| read_xds_tls(tls, folder))
+        } else {
+            let problem = Problem::new("has no use without xds.tls", "give xds.tls too, or remove this");
+            fields.refuse(&["xdsTLS"], &problem);
+            None
+        };
         let access_log = fields.text("accessLog").map(|text| match text.as_str() {
             "stdout" => AccessLog::Stdout,
             "off" => AccessLog::Off,
             path => AccessLog::Directory(folder.join(path)),
         });
         Self {
-            admin: read_address(fields, "admin", folder, "127.0.0.1:9901"),
+            admin: read_address(fields, "admin", "127.0.0.1:9901", |text| parse_address(text, folder)),
+            xds_tls,
             access_log: access_log.unwrap_or(AccessLog::Stdout),
         }
     }
+}
+
+fn read_xds_tls(fields: &mut Fields, folder: &Path) -> Option<XdsTls> {
+    let certificate = fields.file("certificateFile", folder, "name the PEM file of Envoy's certificate");
+    let key = fields.file("keyFile", folder, "name the PEM file of that certificate's private key");
+    let ca = fields.file(
+        "caFile",
+        folder,
+        "name the PEM file of the CAs of which one signed the mesh's certificate",
+    );
+    fields.require("serverName", "give a name or address that the mesh's certificate is for");
+    let server_name = fields.parse("serverName", str::parse::<Host>)?;
+    Some(XdsTls { certificate, key, ca, server_name })
 }
 
 /// Section `dns`.

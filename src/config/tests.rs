@@ -99,10 +99,14 @@ listen:
   external: "[::]:8443"
   internal: 10.0.0.7:8080
   handshake: 127.0.0.1:2054
-  xds: 127.0.0.1:10001
+  xds: 10.0.0.7:10001
   dns: 10.0.0.7:5353
   admin: unix:admin.sock
-envoy: {admin: unix:/run/envoy.sock, accessLog: off}
+xds: {tls: {certificateFile: mesh.pem, keyFile: mesh.key, clientCAFile: /etc/ca.pem}}
+envoy:
+  admin: unix:/run/envoy.sock
+  accessLog: off
+  xdsTLS: {certificateFile: envoy.pem, keyFile: envoy.key, caFile: /etc/ca.pem, serverName: mesh.example.com}
 dns: {upstreams: [192.0.2.1, "192.0.2.2:5300", "2001:db8::1"], recursion: [10.0.0.0/8, 192.0.2.9], ttl: 30, gateway: [10.0.0.8]}
 certificates: {hosts: ["*.example.com", 192.0.2.7], lifetimeDays: 7}
 instance: gateway-1
@@ -114,7 +118,16 @@ instance: gateway-1
     assert_eq!(config.source.path, Path::new("/etc/mesh"));
     assert_eq!(config.source.state, folder.path("var/state"));
     assert_eq!(config.listen.external.to_string(), "[::]:8443");
-    assert_eq!(config.listen.xds.to_string(), "127.0.0.1:10001");
+    assert_eq!(config.listen.xds.to_string(), "10.0.0.7:10001");
+    let tls = config.xds.tls.expect("is given");
+    assert_eq!((tls.certificate, tls.key), (folder.path("mesh.pem"), folder.path("mesh.key")));
+    assert_eq!(tls.client_ca, Path::new("/etc/ca.pem"));
+    let tls = config.envoy.xds_tls.expect("is given");
+    assert_eq!((tls.certificate, tls.key), (folder.path("envoy.pem"), folder.path("envoy.key")));
+    assert_eq!(
+        (tls.ca.as_path(), tls.server_name.to_string()),
+        (Path::new("/etc/ca.pem"), "mesh.example.com".to_owned())
+    );
     assert_eq!(config.listen.admin, ListenAddress::Unix(folder.path("admin.sock")));
     assert_eq!(config.envoy.admin, ListenAddress::Unix("/run/envoy.sock".into()));
     assert_eq!(config.envoy.access_log, AccessLog::Off);
@@ -191,6 +204,53 @@ fn names_of_the_system_are_no_domains() {
         assert_eq!(complaints.len(), 1, "{complaints:?}");
         assert!(complaints[0].1.contains("is reserved"), "{complaints:?}");
     }
+}
+
+/// Sections with all that TLS between Envoy and the mesh needs.
+const TLS: &str = "\
+xds: {tls: {certificateFile: a, keyFile: a, clientCAFile: a}}
+envoy: {xdsTLS: {certificateFile: a, keyFile: a, caFile: a, serverName: 10.0.0.7}}
+";
+
+#[test]
+fn an_xds_server_that_other_machines_reach_has_tls() {
+    for address in ["10.0.0.7:18000", "0.0.0.0:18000", "'[::]:18000'"] {
+        let listen = format!("listen: {{xds: {address}}}\n");
+        let (path, told) = complaint(&listen);
+        assert_eq!(path, "listen.xds");
+        assert!(told.contains("tokens and keys; give xds.tls"), "{told}");
+        load(&format!("{listen}{TLS}")).expect("is good");
+    }
+    for address in ["127.0.0.1:18000", "'[::1]:18000'", "unix:xds.sock"] {
+        load(&format!("listen: {{xds: {address}}}")).expect("is good");
+    }
+}
+
+#[test]
+fn a_unix_socket_has_no_tls() {
+    for listen in ["", "listen: {xds: unix:a.sock}\n"] {
+        let (path, told) = complaint(&format!("{listen}{TLS}"));
+        assert_eq!(path, "listen.xds");
+        assert!(told.contains("a Unix socket, where xds.tls has no use; remove xds.tls"), "{told}");
+    }
+}
+
+#[test]
+fn tls_needs_all_its_files_on_both_sides() {
+    let paths = |lines: &str| {
+        let complaints = complaints(load(&format!("listen: {{xds: 127.0.0.1:18000}}\n{lines}")));
+        complaints.into_iter().map(|(path, _)| path).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        paths("xds: {tls: {}}"),
+        "xds.tls.certificateFile xds.tls.keyFile xds.tls.clientCAFile envoy.xdsTLS.certificateFile \
+         envoy.xdsTLS.keyFile envoy.xdsTLS.caFile envoy.xdsTLS.serverName"
+    );
+    let (server, envoy) = TLS.split_once('\n').expect("two lines");
+    assert_eq!(paths(envoy), "envoy.xdsTLS");
+    assert!(paths(server).starts_with("envoy.xdsTLS.certificateFile "));
+    assert_eq!(paths(&TLS.replace("10.0.0.7", "https://mesh")), "envoy.xdsTLS.serverName");
+    assert_eq!(paths(&TLS.replace("clientCAFile: a", "caFile: a")), "xds.tls.clientCAFile xds.tls.caFile");
 }
 
 #[test]
