@@ -25,6 +25,7 @@ mod meter;
 mod ours;
 mod parts;
 mod peer;
+mod pipeline;
 mod process;
 mod table;
 mod world;
@@ -35,6 +36,9 @@ use clap::{Parser, ValueEnum};
 use tokio::runtime::Runtime;
 
 use crate::parts::{Side, bursts, memory, one_at_a_time};
+
+/// The largest number of services that Envoy is given in [`Part::Pipeline`]: with more, it takes minutes to start.
+const PIPELINE_WITH_ENVOY: usize = 10_000;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -53,6 +57,9 @@ struct Arguments {
     /// Numbers of services at which memory is measured, beside none.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
     memory: Vec<usize>,
+    /// Numbers of services at which the whole way is measured; beyond 10,000 without Envoy.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000, 100_000])]
+    pipeline: Vec<usize>,
     /// How often each kind of change is made.
     #[arg(long, default_value_t = 100)]
     changes: usize,
@@ -68,6 +75,8 @@ enum Part {
     Burst,
     /// Resident memory.
     Memory,
+    /// The whole way of ours, from the event to Envoy's ACK.
+    Pipeline,
 }
 
 fn main() -> Result<(), Failure> {
@@ -85,8 +94,14 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn measure(arguments: &Arguments) -> Result<(), Failure> {
-    let programs = contestants::Programs::locate().await?;
     let wants = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    if wants(Part::Pipeline) {
+        pipeline::pipeline(&arguments.pipeline, PIPELINE_WITH_ENVOY, arguments.changes).await?;
+    }
+    if arguments.parts == [Part::Pipeline] {
+        return Ok(());
+    }
+    let programs = contestants::Programs::locate().await?;
     let mut medians = Vec::new();
     for &services in &arguments.sizes {
         let folder = tempfile::tempdir()?;

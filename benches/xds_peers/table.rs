@@ -46,14 +46,15 @@ pub(crate) struct Median {
     pub(crate) acked: Duration,
 }
 
-struct Sorted {
+/// Where the middle and the end of some times lie.
+pub(crate) struct Sorted {
     count: usize,
-    median: Duration,
-    p99: Duration,
+    pub(crate) median: Duration,
+    pub(crate) p99: Duration,
 }
 
 impl Sorted {
-    fn of(times: &[Duration]) -> Self {
+    pub(crate) fn of(times: &[Duration]) -> Self {
         let mut times = times.to_vec();
         times.sort_unstable();
         let at = |share| times.get(times.len() * share / 100).copied().unwrap_or_default();

@@ -37,6 +37,36 @@ impl Kind {
     }
 }
 
+/// A change of the whole way from the event to Envoy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// A service is new.
+    ServiceAdded,
+    /// A service moves to another port.
+    EndpointMoved,
+    /// The token that is sent to another domain is rolled.
+    TokenSent,
+    /// The token that is accepted from another domain is rolled.
+    TokenAccepted,
+    /// Another domain is new, with a way to it and a way from it.
+    DomainAdded,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::ServiceAdded, Self::EndpointMoved, Self::TokenSent, Self::TokenAccepted, Self::DomainAdded];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::ServiceAdded => "service added",
+            Self::EndpointMoved => "endpoint moved",
+            Self::TokenSent => "token to send rolled",
+            Self::TokenAccepted => "token to accept rolled",
+            Self::DomainAdded => "domain added, both ways",
+        }
+    }
+}
+
 /// Number of the port of every service, before it moves.
 pub(crate) const SERVICE_PORT: usize = 20_000;
 /// Number of the port of every partner's gateway, before it moves.
@@ -78,7 +108,7 @@ impl World {
         };
         let mut objects = Vec::new();
         for number in 0..services {
-            objects.extend([service(number)?, endpoints(number, SERVICE_PORT)?]);
+            objects.extend([service_object(number)?, endpoints(number, SERVICE_PORT)?]);
         }
         for number in 0..world.domains() {
             objects.extend([
@@ -131,8 +161,28 @@ impl World {
         self.services / 10
     }
 
+    /// What has to be taken in for the change of this number. Other numbers give other objects.
+    pub(crate) fn objects(&self, step: Step, number: usize) -> Result<Vec<Object>, Failure> {
+        let (service, partner) = (self.services / 2, self.domains() / 2);
+        let (new_service, new_partner) = (self.services + number, self.domains() + number);
+        let token = ROLLED_TOKEN.wrapping_add(u8::try_from(number % 200)?);
+        Ok(match step {
+            Step::ServiceAdded => vec![service_object(new_service)?, endpoints(new_service, SERVICE_PORT)?],
+            Step::EndpointMoved => vec![endpoints(service, SERVICE_PORT + 1 + number)?],
+            Step::TokenSent => vec![self.outbound(partner, GATEWAY_PORT, token)?],
+            Step::TokenAccepted => vec![self.inbound(partner, token)?],
+            Step::DomainAdded => vec![
+                self.outbound(new_partner, GATEWAY_PORT, OUTBOUND_TOKEN)?,
+                self.inbound(new_partner, INBOUND_TOKEN)?,
+            ],
+        })
+    }
+
     /// Takes objects in, and answers the resources that this changes.
-    fn apply(&mut self, objects: impl IntoIterator<Item = Object>) -> Result<Vec<Resource>, Failure> {
+    pub(crate) fn apply(
+        &mut self,
+        objects: impl IntoIterator<Item = Object>,
+    ) -> Result<Vec<Resource>, Failure> {
         for object in objects {
             self.index.apply(Event::Apply(object));
         }
@@ -183,7 +233,7 @@ impl World {
     }
 }
 
-fn service(number: usize) -> Result<Object, Failure> {
+fn service_object(number: usize) -> Result<Object, Failure> {
     let rest = json!({"spec": {"ports": [{"port": 80}]}});
     Ok(Object::Service(serde_json::from_value(object("v1", "Service", &service_name(number), rest))?))
 }
