@@ -87,6 +87,9 @@ pub use limits::Limits;
 pub use listen::{BindError, InvalidListenAddress, ListenAddress, Listener, SocketFile};
 pub use node::{Node, Peer};
 pub use resource::{InvalidVersion, Resource, ResourceType, Version};
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use server::bench;
 pub use server::{Bound, InvalidDescriptors, ServeError, bind};
 pub use session::{Nack, Protocol};
 pub use status::{ClientStatus, Clients, Rejection, ResourceStatus, TypeStatus};

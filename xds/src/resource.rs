@@ -2,7 +2,6 @@
 
 use std::{fmt, str::FromStr};
 
-use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use triomphe::ThinArc;
@@ -177,17 +176,6 @@ impl Resource {
         &self.0.slice[self.0.header.header.name_bytes..]
     }
 
-    /// The encoded message as a piece of bytes that keeps the resource alive, without copying it.
-    pub fn to_bytes(&self) -> Bytes {
-        struct Body(Resource);
-        impl AsRef<[u8]> for Body {
-            fn as_ref(&self) -> &[u8] {
-                self.0.body()
-            }
-        }
-        Bytes::from_owner(Body(self.clone()))
-    }
-
     /// The name, whose order is that of its bytes.
     pub(crate) fn name_bytes(&self) -> &[u8] {
         &self.0.slice[..self.0.header.header.name_bytes]
@@ -247,13 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_shared_not_copied() {
-        let resource = Resource::new("name", b"body");
-        let bytes = resource.to_bytes();
-        assert_eq!((resource.name(), resource.body(), &bytes[..]), ("name", &b"body"[..], &b"body"[..]));
-        assert_eq!(bytes.as_ptr(), resource.body().as_ptr());
-        drop(resource);
-        assert_eq!(bytes, "body");
+    fn name_and_body_read_back_and_are_shared_by_copies() {
+        let resource = Resource::new("näme", b"body");
+        let copy = resource.clone();
+        assert_eq!((copy.name(), copy.body(), copy.version()), ("näme", &b"body"[..], Version::of(b"body")));
+        assert_eq!(copy.body().as_ptr(), resource.body().as_ptr());
+        assert_ne!(copy, Resource::new("n", "ämebody".as_bytes()));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The gRPC server.
 
 mod accept;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod codec;
 mod driver;
 mod health;

@@ -48,6 +48,8 @@ use crate::{
 pub use nack::Nack;
 pub(crate) use nack::Rejections;
 use subscription::{Batch, Subscription};
+#[cfg(feature = "bench")]
+pub(crate) use wire::Interest;
 pub use wire::Protocol;
 pub(crate) use wire::{Request, Response};
 

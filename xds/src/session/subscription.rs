@@ -1,23 +1,20 @@
 //! What a client wants, holds and still has to be sent, for one type.
 
 mod answer;
+mod batch;
+mod interest;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
 
-use super::{Protocol, Rejections, wire::Interest};
+use super::{Protocol, Rejections};
 use crate::{
     cache::State,
     resource::{Resource, ResourceType, Version},
 };
-
-/// Stands for all names in a request.
-const WILDCARD: &str = "*";
-/// What a resource takes in a response beside its name and body: a version, a type URL and the lengths of all of them.
-const ENVELOPE_BYTES: usize = 128;
 
 /// What the client holds of one name, as far as it has acknowledged or claimed.
 #[derive(Clone, Debug)]
@@ -105,151 +102,6 @@ impl Subscription {
             has_given_up: false,
             last_nonce: None,
         }
-    }
-
-    /// Takes over what a request says about the client's interest. Returns how many names it now asks for.
-    pub(super) fn subscribe(&mut self, state: &State, interest: Interest) -> usize {
-        let is_first = !std::mem::replace(&mut self.started, true);
-        match interest {
-            Interest::Change { subscribe, unsubscribe, held } if is_first => {
-                self.begin(state, subscribe, held);
-                self.unsubscribe_from(state, unsubscribe);
-            }
-            Interest::Change { subscribe, unsubscribe, .. } => {
-                self.unsubscribe_from(state, unsubscribe);
-                self.subscribe_to(state, subscribe);
-            }
-            Interest::Exactly(names) => self.subscribe_exactly(state, names, is_first),
-        }
-        self.names.len()
-    }
-
-    /// Takes over the first request in delta, in which the client tells what it holds from an earlier stream.
-    fn begin(&mut self, state: &State, names: Vec<String>, held: HashMap<String, String>) {
-        self.wildcard =
-            names.iter().any(|name| name == WILDCARD) || (names.is_empty() && self.ty.is_listed_whole());
-        self.must_answer = self.wildcard && held.is_empty();
-        self.names = names.into_iter().filter(|name| name != WILDCARD).map(Arc::from).collect();
-        self.again = self.again.iter().filter(|name| self.wants(name)).cloned().collect();
-
-        let mut claims: HashMap<String, Option<Version>> =
-            held.into_iter().map(|(name, version)| (name, version.parse().ok())).collect();
-        let mut open: BTreeSet<Arc<str>> = self.again.clone();
-        open.extend(self.names.iter().filter(|name| state.resource(self.ty, name).is_none()).cloned());
-        let wanted: Vec<&Resource> = if self.wildcard {
-            state.resources(self.ty).collect()
-        } else {
-            self.names.iter().filter_map(|name| state.resource(self.ty, name)).collect()
-        };
-        for resource in wanted {
-            let held = claims.remove(resource.name()).map_or(Held::Unseen, Held::Unknown);
-            if held.version() != Some(resource.version()) {
-                let name = Arc::from(resource.name());
-                self.hold(state, &name, held);
-                open.insert(name);
-            }
-        }
-        for (name, version) in claims.into_iter().filter(|(name, _)| self.wants(name)).collect::<Vec<_>>() {
-            let name = Arc::from(name);
-            self.hold(state, &name, Held::Unknown(version));
-            open.insert(name);
-        }
-        for name in &open {
-            self.review(state, name);
-        }
-    }
-
-    fn subscribe_to(&mut self, state: &State, names: Vec<String>) {
-        for name in names {
-            if name == WILDCARD {
-                self.must_answer = true;
-                self.widen(state);
-                continue;
-            }
-            let name = Arc::from(name);
-            if !self.wants(&name) {
-                self.hold(state, &name, Held::Unseen);
-            }
-            // A client that asks for what it has may have dropped it meanwhile, so it gets it again. What it says
-            // to hold in the request that opens the stream, it does hold.
-            self.again.insert(Arc::clone(&name));
-            self.names.insert(Arc::clone(&name));
-            self.review(state, &name);
-        }
-    }
-
-    fn unsubscribe_from(&mut self, state: &State, names: Vec<String>) {
-        for name in names {
-            if name == WILDCARD {
-                self.narrow(state);
-                continue;
-            }
-            let name = Arc::from(name);
-            if !self.names.remove(&name) {
-                continue;
-            }
-            // The client drops the resource, unless the wildcard still covers it: it waits to be told.
-            if self.wildcard {
-                self.again.insert(Arc::clone(&name));
-            }
-            self.review(state, &name);
-        }
-    }
-
-    fn subscribe_exactly(&mut self, state: &State, names: Vec<String>, is_first: bool) {
-        self.has_named |= !names.is_empty();
-        let mut names: BTreeSet<Arc<str>> = names.into_iter().map(Arc::from).collect();
-        let wildcard = names.remove(WILDCARD) || (self.ty.is_listed_whole() && !self.has_named);
-        let widens = wildcard && !self.wildcard;
-        let narrows = self.wildcard && !wildcard;
-        if widens {
-            self.widen(state);
-        }
-        let added: Vec<_> = names.difference(&self.names).cloned().collect();
-        let dropped: Vec<_> = self.names.difference(&names).cloned().collect();
-        for name in &added {
-            if !self.wants(name) {
-                self.hold(state, name, Held::Unseen);
-            }
-        }
-        self.names = names;
-        for name in added.iter().chain(&dropped) {
-            self.review(state, name);
-        }
-        if narrows {
-            self.narrow(state);
-        }
-        self.must_answer |= self.ty.is_listed_whole() && (is_first || widens || !added.is_empty());
-    }
-
-    /// Takes from a request that is otherwise ignored what its client had given up by then: should it want that again
-    /// by its next request, it no longer holds it.
-    pub(super) fn note_dropped(&mut self, state: &State, interest: &Interest) {
-        let wanted: BTreeSet<&str> = interest.names().map(String::as_str).collect();
-        let dropped: Vec<_> = self.names.iter().filter(|name| !wanted.contains(&***name)).cloned().collect();
-        for name in dropped {
-            self.again.insert(Arc::clone(&name));
-            self.review(state, &name);
-        }
-    }
-
-    /// Subscribes to all names.
-    fn widen(&mut self, state: &State) {
-        if std::mem::replace(&mut self.wildcard, true) {
-            return;
-        }
-        for name in
-            state.names(self.ty).filter(|name| !self.names.contains(*name)).map(Arc::from).collect::<Vec<_>>()
-        {
-            self.hold(state, &name, Held::Unseen);
-            self.review(state, &name);
-        }
-    }
-
-    /// Subscribes to the names that were given, and no more to the others.
-    fn narrow(&mut self, state: &State) {
-        self.wildcard = false;
-        self.review_open(state);
     }
 
     /// Sends the resource of this name even if the client holds it; also if it says so in its first request,
@@ -386,59 +238,6 @@ impl Subscription {
 
     pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
-    }
-
-    /// Takes what the next response has to add, up to a size of `max_bytes` unless a single resource is larger.
-    pub(super) fn take_additions(&mut self, state: &State, max_bytes: usize) -> Batch {
-        self.must_answer = false;
-        let mut group = BTreeSet::new();
-        while group.is_empty() {
-            let Some(suspects) = self.suspects.pop() else { break };
-            group = &suspects & &self.additions;
-        }
-        let tries_suspects = !group.is_empty();
-        let mut batch = Batch::new();
-        let mut bytes = 0;
-        loop {
-            let next = if tries_suspects { group.pop_first() } else { self.additions.first().cloned() };
-            let Some(name) = next else { return batch };
-            let content = match self.target(state, &name) {
-                Target::Resource(resource) => Some(resource),
-                Target::Nothing | Target::Unchanged => None,
-            };
-            bytes +=
-                ENVELOPE_BYTES + name.len() + content.as_ref().map_or(0, |resource| resource.body().len());
-            let is_full = bytes > max_bytes || self.ty.is_sent_alone();
-            if is_full && !batch.is_empty() {
-                return batch;
-            }
-            self.additions.remove(&name);
-            self.again.remove(&name);
-            batch.push((name, content));
-        }
-    }
-
-    /// Takes what the next response has to remove.
-    pub(super) fn take_removals(&mut self) -> Batch {
-        let names = std::mem::take(&mut self.removals);
-        for name in &names {
-            self.again.remove(name);
-        }
-        names.into_iter().map(|name| (name, None)).collect()
-    }
-
-    /// All resources the client holds once it has accepted the batch, in order.
-    pub(super) fn listing(&self, state: &State, batch: &Batch) -> Vec<Resource> {
-        let is_in_batch = |name: &str| batch.binary_search_by(|(sent, _)| sent.as_ref().cmp(name)).is_ok();
-        let kept = self.known(state).filter(|(name, _)| !is_in_batch(name));
-        let kept =
-            kept.filter_map(
-                |(_, held)| if let Held::Acknowledged(resource) = held { Some(resource) } else { None },
-            );
-        let mut listing: Vec<Resource> = kept.collect();
-        listing.extend(batch.iter().filter_map(|(_, content)| content.clone()));
-        listing.sort_by(|a, b| a.name_bytes().cmp(b.name_bytes()));
-        listing
     }
 
     /// How many resources of the state the client asks for; names without a resource count too.
