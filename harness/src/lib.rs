@@ -1,6 +1,7 @@
 //! Programs that the demo, tests and benches run: fetched, started, stopped.
 
 pub mod envoy_binary;
+pub mod grpc_tool;
 pub mod process;
 pub mod python;
 

@@ -16,3 +16,4 @@ mod tls;
 mod tokens;
 mod traffic;
 mod world;
+mod xds;

@@ -16,7 +16,7 @@ use super::world::{
 };
 
 /// Alice trusts `certificate` to be bob's, and bob's external listener speaks `protocol`.
-async fn world(protocol: &str, certificate: impl AsyncFn(&Domain) -> String) -> World {
+pub(crate) async fn world(protocol: &str, certificate: impl AsyncFn(&Domain) -> String) -> World {
     let mut world = World::laid_out(&json!({}), &json!({"protocol": protocol})).await;
     let bob = json!({
         "apiVersion": "kuscia.secretflow/v1alpha1",
@@ -35,7 +35,7 @@ async fn world(protocol: &str, certificate: impl AsyncFn(&Domain) -> String) -> 
 }
 
 /// What partners are given: the output of `networkmesh cert --base64`.
-async fn own_certificate(domain: &Domain) -> String {
+pub(crate) async fn own_certificate(domain: &Domain) -> String {
     let ran = networkmesh(["cert", "--base64", "--config", domain.config().to_str().unwrap()]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     ran.out.trim().to_owned()

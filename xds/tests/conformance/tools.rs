@@ -2,30 +2,30 @@
 
 use std::fs;
 
-use harness::free_address;
+use harness::{free_address, grpc_tool};
 use networkmesh_xds::ListenAddress;
-use serde_json::{Value, json};
-use tokio::process::Command;
+use serde_json::json;
 
 use crate::{
     grpc::{Client, RESOURCES, python},
     support::{eventually, server::Server, upstream::is_from},
 };
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/tools.py");
+const DESCRIPTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/descriptors.py");
 
 #[tokio::test]
 async fn a_tool_finds_the_services_and_calls_them_by_reflection_alone() {
     let folder = tempfile::tempdir().unwrap();
     let descriptors = folder.path().join("descriptors");
-    output(python().await.arg(SCRIPT).arg("descriptors").arg(&descriptors)).await;
+    let written = python().await.arg(DESCRIPTORS).arg(&descriptors).output().await.unwrap();
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     let address = ListenAddress::Tcp(free_address().unwrap());
     let client = Client::of(Server::with_reflection(&address, fs::read(descriptors).unwrap())).await;
     eventually("blue answers", || client.call(), |it| is_from(it, "blue")).await;
     client.server.acknowledged(RESOURCES).await;
 
-    let told = output(python().await.arg(SCRIPT).arg("ask").arg(address.to_string())).await;
-    let told: Value = serde_json::from_str(&told).unwrap();
+    let told = grpc_tool::ask(&address.to_string(), None, &|step| eprintln!("{step}")).await;
+    let told = told.unwrap_or_else(|error| panic!("{error}"));
     let services = told["services"].as_array().unwrap();
     for service in [
         "envoy.service.cluster.v3.ClusterDiscoveryService",
@@ -58,11 +58,4 @@ async fn a_tool_finds_the_services_and_calls_them_by_reflection_alone() {
             (&json!("SYNCED"), &json!("ACKED"))
         );
     }
-}
-
-/// What a program prints, which must end well.
-async fn output(program: &mut Command) -> String {
-    let output = program.kill_on_drop(true).output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
