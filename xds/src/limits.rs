@@ -17,7 +17,8 @@ pub struct Limits {
     pub streams: usize,
     /// The largest request in bytes. Default 16 MiB: a reconnecting client lists all it holds.
     pub request_bytes: usize,
-    /// The size in bytes after which a response is split where the protocol allows it. Default 4 MiB, the largest
+    /// The size in bytes after which a response is split where the protocol allows it, which it does not where a list
+    /// means that there is nothing else: state-of-the-world clusters, listeners and scopes. Default 4 MiB, the largest
     /// message that gRPC clients accept unless told otherwise.
     pub response_bytes: usize,
     /// How many names a request may mention. Default 200,000.

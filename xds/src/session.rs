@@ -176,8 +176,10 @@ impl Session {
             in_order && may_send(*ty) && self.subscription(*ty).has_additions()
         });
         if let Some(ty) = addition {
-            let batch =
-                self.subscriptions[ty as usize].take_additions(&self.state, self.limits.response_bytes);
+            // What a part of a list leaves out would be taken from a client that holds it from an earlier stream.
+            let max_bytes =
+                if self.protocol.lists_all(ty) { usize::MAX } else { self.limits.response_bytes };
+            let batch = self.subscriptions[ty as usize].take_additions(&self.state, max_bytes);
             if ty == ResourceType::Cluster {
                 self.send_endpoints_of(&batch);
             }
@@ -277,7 +279,7 @@ impl Session {
         self.nonces += 1;
         let nonce = self.nonces.to_string();
         let subscription = &mut self.subscriptions[ty as usize];
-        let resources = if self.protocol == Protocol::StateOfTheWorld && ty.is_listed_whole() {
+        let resources = if self.protocol.lists_all(ty) {
             subscription.listing(&self.state, &batch)
         } else {
             batch.iter().filter_map(|(_, content)| content.clone()).collect()

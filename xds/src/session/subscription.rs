@@ -170,15 +170,12 @@ impl Subscription {
 
     /// Notes that a resource has to be taken from the client.
     fn withdraw(&mut self, state: &State, name: &Arc<str>) {
-        match self.protocol {
-            Protocol::StateOfTheWorld if !self.ty.is_listed_whole() => {
-                self.again.remove(name);
-                self.hold(state, name, Held::Nothing);
-            }
-            Protocol::Delta | Protocol::StateOfTheWorld => {
-                self.removals.insert(Arc::clone(name));
-            }
+        if self.protocol == Protocol::Delta || self.protocol.lists_all(self.ty) {
+            self.removals.insert(Arc::clone(name));
+            return;
         }
+        self.again.remove(name);
+        self.hold(state, name, Held::Nothing);
     }
 
     /// Notes that the client has to be told that there is no such resource.

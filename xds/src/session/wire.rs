@@ -20,6 +20,14 @@ pub enum Protocol {
     StateOfTheWorld,
 }
 
+impl Protocol {
+    /// Whether every response lists all resources of this type that the client is to hold, so that absence means
+    /// removal.
+    pub(super) fn lists_all(self, ty: ResourceType) -> bool {
+        self == Self::StateOfTheWorld && ty.is_listed_whole()
+    }
+}
+
 /// A client's request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {

@@ -164,8 +164,7 @@ impl Subscription {
             }
         };
         // Absence means removal in a whole listing, so the client gets one that it accepts.
-        self.must_answer |=
-            self.protocol == Protocol::StateOfTheWorld && self.ty.is_listed_whole() && !resources.is_empty();
+        self.must_answer |= self.protocol.lists_all(self.ty) && !resources.is_empty();
         let message = nack::reason(message);
         if resources.is_empty() {
             warn!(ty = %self.ty, error = %message, "a response without resources was rejected");

@@ -27,6 +27,17 @@ fn the_state_of_the_world_lists_all_clusters_and_removes_by_absence() {
 }
 
 #[test]
+fn a_list_is_whole_however_long_it_is() {
+    let resources = [(Clusters, "a", "1"), (Clusters, "b", "1"), (Routes, "a", "1"), (Routes, "b", "1")];
+    let limits = Limits { response_bytes: 1, ..Limits::default() };
+    let mut stream = Stream::limited(Protocol::StateOfTheWorld, &resources, limits);
+    stream.ask(Clusters, &[], "");
+    assert_eq!(stream.settle(), ["Cluster a=1 b=1"], "it may hold both from an earlier stream");
+    stream.ask(Routes, &["a", "b"], "");
+    assert_eq!(stream.settle(), ["RouteConfiguration a=1", "RouteConfiguration b=1"]);
+}
+
+#[test]
 fn the_state_of_the_world_sends_only_the_routes_that_changed() {
     let mut stream = sotw(&[(Routes, "a", "1"), (Routes, "b", "1"), (Routes, "c", "1")]);
     stream.ask(Routes, &["a", "b", "missing"], "");
