@@ -1,18 +1,24 @@
 //! A directory of manifests as source: the default that needs no Kubernetes.
 //!
 //! ```text
-//!             changes                     Reading                        Event
+//!             Touched                     Reading                        Event
 //! inotify ──────────────► Folder ──────────────────► Delivery ──────────────────► index
 //!                         (files → objects in force)  │   ▲ StatusUpdate
 //!                                                     ▼   │ (statuses)
 //!                                                  state folder
 //! ```
 //!
+//! A change costs what it touches: the files that inotify names are read, and the objects in them compared, however
+//! many there are beside them. From time to time everything is looked at all the same.
+//!
 //! What is broken keeps its last good version: a file that is no YAML, or that has a broken document, takes nothing
 //! out of force. A folder that cannot be read any more is no deletion either.
 
+mod content;
 mod delivery;
 mod files;
+mod fingerprint;
+mod folder;
 mod objects;
 mod state;
 #[cfg(test)]
@@ -20,28 +26,26 @@ mod tests;
 mod walk;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use jiff::Timestamp;
 use model::{DomainId, Event, StatusUpdate};
 use tokio::sync::{mpsc, watch as latest};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::delivery::Delivery;
-use self::files::Files;
-use self::objects::{Change, ObjectsInForce};
+use self::folder::{Folder, Reading};
 use self::state::StateFolder;
-use self::walk::FolderId;
+use self::walk::FileId;
 pub(crate) use self::walk::{DEEPEST, is_hidden, is_manifest};
-use self::watch::{Changes, Watcher};
-use super::{SourceProblem, SourceReport};
+use self::watch::{Changes, Touched, Watcher};
+use super::SourceReport;
 
-/// How often a folder is read again although no change was noticed: some file systems notify of nothing.
+/// How often everything is looked at although no change was noticed: some file systems notify of nothing.
 const RESCAN: Duration = Duration::from_secs(30);
 
 /// The same, while changes cannot be noticed.
@@ -100,17 +104,15 @@ impl DirectorySource {
     /// A folder cannot be used, or another mesh uses the same state folder.
     pub fn open(settings: DirectorySettings, domain: DomainId) -> Result<Self, SourceError> {
         let DirectorySettings { path, state } = settings;
+        // Changes are noticed by absolute paths.
+        let path = absolute(&path).map_err(|cause| SourceError::Manifests { path, cause })?;
         fs::read_dir(&path).map_err(|cause| SourceError::Manifests { path: path.clone(), cause })?;
         let (state, statuses) = StateFolder::open(&state)?;
         // The state folder may lie inside the folder of manifests, but its files are none.
-        let left_out = FolderId::of(state.statuses_folder())
+        let left_out = FileId::of(state.statuses_folder())
             .map_err(|cause| SourceError::State { path: state.statuses_folder().to_owned(), cause })?;
         let (watcher, changes) = Watcher::start();
-        let folder = Folder {
-            files: Files::new(path, domain.to_string(), left_out),
-            in_force: ObjectsInForce::new(domain.clone()),
-            watcher,
-        };
+        let folder = Folder::new(path, domain.clone(), left_out, watcher);
         Ok(Self { folder, changes, delivery: Delivery::new(domain, Arc::new(state), statuses) })
     }
 
@@ -131,21 +133,29 @@ impl DirectorySource {
     }
 }
 
-/// Reads `folder` at once and whenever it changes.
+/// Reads `folder` at once, what was touched in it whenever it changes, and all of it from time to time.
 async fn keep_reading(mut folder: Folder, mut changes: Changes, readings: mpsc::Sender<Reading>) {
+    let mut touched = Touched::Everything;
+    let mut due = Instant::now();
     loop {
-        let reading;
-        (folder, reading) = blocking(move || {
-            let reading = folder.read();
-            (folder, reading)
+        let looks_at_everything = touched == Touched::Everything;
+        let parts = readings.clone();
+        let told;
+        (folder, told) = blocking(move || {
+            let told = folder.read(&touched, &parts);
+            (folder, told)
         })
         .await;
-        if readings.send(reading).await.is_err() {
+        if told.is_err() {
             return;
         }
-        let pause = if folder.watcher.misses_nothing() { RESCAN } else { RESCAN_UNWATCHED };
-        // Either way it is time to read.
-        let _ = timeout(pause, changes.settled()).await;
+        let pause = if folder.misses_nothing() { RESCAN } else { RESCAN_UNWATCHED };
+        if looks_at_everything {
+            due = Instant::now() + pause;
+        }
+        touched = timeout_at(due.min(Instant::now() + pause), changes.settled())
+            .await
+            .unwrap_or(Touched::Everything);
     }
 }
 
@@ -156,35 +166,5 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
         // The runtime is going down, and this task with it.
         Err(Err(_cancelled)) => std::future::pending().await,
-    }
-}
-
-/// The folder of manifests, and what of it is in force.
-#[derive(Debug)]
-struct Folder {
-    files: Files,
-    in_force: ObjectsInForce,
-    watcher: Watcher,
-}
-
-/// What a reading of the folder found.
-#[derive(Debug)]
-struct Reading {
-    at: Timestamp,
-    files: usize,
-    objects: usize,
-    changes: Vec<Change>,
-    problems: Vec<SourceProblem>,
-}
-
-impl Folder {
-    fn read(&mut self) -> Reading {
-        let at = Timestamp::now();
-        self.files.refresh(&mut self.watcher);
-        let (changes, duplicates) = self.in_force.replace(self.files.objects());
-        let mut problems: Vec<SourceProblem> =
-            self.files.problems().chain(duplicates).chain(self.watcher.problem(self.files.root())).collect();
-        problems.sort();
-        Reading { at, files: self.files.len(), objects: self.in_force.len(), changes, problems }
     }
 }

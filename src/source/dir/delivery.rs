@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch as latest};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::blocking;
+use super::folder::{End, Reading};
 use super::objects::Change;
 use super::state::StateFolder;
-use super::{Reading, blocking};
 use crate::source::{Severity, SourceKind, SourceProblem, SourceReport};
 
 /// When statuses that could not be written are tried again, if no update comes sooner.
@@ -31,6 +32,8 @@ pub(super) struct Delivery {
     /// The routes of this domain, as they were sent.
     routes: BTreeMap<String, DomainRoute>,
     outbox: VecDeque<Event>,
+    /// A part of the first reading was sent, or all of it.
+    has_begun: bool,
     report: SourceReport,
     /// In their order.
     folder_problems: Vec<SourceProblem>,
@@ -51,6 +54,7 @@ impl Delivery {
             statuses,
             routes: BTreeMap::new(),
             outbox: VecDeque::new(),
+            has_begun: false,
             report: SourceReport::new(SourceKind::Directory),
             folder_problems: Vec::new(),
             unwritten: BTreeMap::new(),
@@ -79,7 +83,10 @@ impl Delivery {
                     continue;
                 }
                 Some(reading) = readings.recv(), if self.outbox.is_empty() => self.take_reading(reading).await,
-                1.. = updates.recv_many(&mut batch, BATCH) => self.take_updates(batch.drain(..)).await,
+                // Nobody knows a route before all are read.
+                1.. = updates.recv_many(&mut batch, BATCH), if self.report.synced => {
+                    self.take_updates(batch.drain(..)).await;
+                }
                 () = sleep(RETRY), if !self.unwritten.is_empty() => self.write(BTreeSet::new()).await,
             }
             self.publish(&report);
@@ -90,28 +97,35 @@ impl Delivery {
         self.take_updates(batch.drain(..)).await;
     }
 
-    async fn take_reading(&mut self, reading: Reading) {
-        let Reading { at, files, objects, changes, problems } = reading;
-        let first = !self.report.synced;
+    async fn take_reading(&mut self, Reading { changes, end }: Reading) {
+        let is_first = !self.report.synced;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.outbox.extend(Kind::ALL.map(Event::Init));
+        }
+        for change in changes {
+            let event = match self.event(change) {
+                Some(Event::Apply(object)) if is_first => Some(Event::InitApply(object)),
+                event => event,
+            };
+            self.outbox.extend(event);
+        }
+        let Some(End { at, files, objects, problems }) = end else { return };
         for problem in problems.iter().filter(|problem| self.folder_problems.binary_search(problem).is_err())
         {
             tracing::warn!(file = %problem.file.display(), "{}", problem.message);
         }
-        let whole = problems.iter().all(|problem| problem.severity == Severity::Warning);
+        let is_whole = problems.iter().all(|problem| problem.severity == Severity::Warning);
         self.folder_problems = problems;
         self.report.synced = true;
         self.report.files = files;
         self.report.objects = objects;
         self.report.last_read = Some(at);
-
-        let events: Vec<Event> = changes.into_iter().filter_map(|change| self.event(change)).collect();
-        if !first {
-            self.outbox.extend(events);
+        if !is_first {
             return;
         }
-        self.outbox.extend(initial(events));
+        self.outbox.extend(Kind::ALL.map(Event::InitDone));
         tracing::info!(files, objects, "manifests read");
-        if whole {
+        if is_whole {
             self.prune().await;
         }
     }
@@ -125,9 +139,8 @@ impl Delivery {
                 }
                 Some(Event::Delete(reference))
             }
-            Change::Put(object) => {
+            Change::Put(mut object) => {
                 let reference = object.reference();
-                let mut object = Arc::unwrap_or_clone(object);
                 if let Object::DomainRoute(route) = &mut object
                     && reference.namespace == self.domain.as_str()
                 {
@@ -212,20 +225,4 @@ impl Delivery {
             changed
         });
     }
-}
-
-/// `events` as a first reading of every kind.
-fn initial(events: Vec<Event>) -> Vec<Event> {
-    let mut objects: BTreeMap<Kind, Vec<Object>> = BTreeMap::new();
-    for event in events {
-        if let Event::Apply(object) = event {
-            objects.entry(object.kind()).or_default().push(object);
-        }
-    }
-    let reading = |kind| {
-        let objects = objects.remove(&kind).unwrap_or_default();
-        let applied = objects.into_iter().map(Event::InitApply);
-        [Event::Init(kind)].into_iter().chain(applied).chain([Event::InitDone(kind)])
-    };
-    Kind::ALL.into_iter().flat_map(reading).collect()
 }

@@ -1,18 +1,25 @@
 //! Which of the objects in all files are in force, and what changed.
+//!
+//! An object that several files have is in force once; the other files wait in line. Of no object more is kept than
+//! its name, its file and a fingerprint: whoever is next in line is read again when its turn comes.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod key;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use model::{DomainId, Kind, Object, ObjectRef, expand_cluster_route};
 
+pub(super) use self::key::Key;
+use super::fingerprint::Fingerprint;
 use crate::source::{Severity, SourceProblem};
 
 /// What changed in the objects in force.
 #[derive(Debug)]
 pub(super) enum Change {
     /// The object is new or different.
-    Put(Arc<Object>),
+    Put(Object),
     /// The object is gone.
     Remove(ObjectRef),
 }
@@ -21,94 +28,199 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct ObjectsInForce {
     domain: DomainId,
-    objects: BTreeMap<ObjectRef, Placed>,
+    in_force: BTreeMap<Key, Placed>,
+    /// The files that have an object which is in force from another one.
+    waiting: BTreeMap<Key, BTreeSet<Arc<Path>>>,
+    round: Round,
 }
 
 #[derive(Debug)]
 struct Placed {
-    file: PathBuf,
-    object: Arc<Object>,
+    /// `None`: it is the route of this domain for which the `ClusterDomainRoute` of its name stands.
+    file: Option<Arc<Path>>,
+    version: Option<Fingerprint>,
+}
+
+/// What is not settled yet.
+#[derive(Debug, Default)]
+struct Round {
+    changes: Vec<Change>,
+    /// Objects in force that their file no longer has.
+    released: BTreeSet<Key>,
+    /// Those of them for which files wait.
+    contested: BTreeSet<Key>,
+    /// Those of them for which a `ClusterDomainRoute` may stand.
+    orphaned: BTreeSet<Key>,
+    /// The routes that `ClusterDomainRoute`s stand for, or no longer do.
+    expanded: BTreeMap<Key, Option<Object>>,
 }
 
 impl ObjectsInForce {
     /// No objects yet, of `domain`.
     pub(super) fn new(domain: DomainId) -> Self {
-        Self { domain, objects: BTreeMap::new() }
+        Self { domain, in_force: BTreeMap::new(), waiting: BTreeMap::new(), round: Round::default() }
     }
 
     /// The number of objects, routes made from `ClusterDomainRoute`s included.
     pub(super) fn len(&self) -> usize {
-        self.objects.len()
+        self.in_force.len()
     }
 
-    /// Puts `written` in force instead of all before. Answers the changes, and the problem of each object that is
-    /// written more than once. Of those, the file that had it in force keeps it, else the first file.
-    pub(super) fn replace<'a>(
+    /// Makes `objects` what `file` has, and answers their keys in order. Those of `before` that it no longer has lose
+    /// it, unless it `keeps` what is in force.
+    ///
+    /// An object stays in force from the file from which it is; if that loses it, it comes from the first of the
+    /// files that wait for it, by path.
+    pub(super) fn replace(
         &mut self,
-        written: impl Iterator<Item = (&'a Path, &'a Arc<Object>)>,
-    ) -> (Vec<Change>, Vec<SourceProblem>) {
-        let mut candidates: BTreeMap<ObjectRef, Vec<(&Path, &Arc<Object>)>> = BTreeMap::new();
-        for (file, object) in written {
-            candidates.entry(object.reference()).or_default().push((file, object));
+        file: &Arc<Path>,
+        before: &[Key],
+        objects: Vec<Object>,
+        keeps: bool,
+    ) -> Box<[Key]> {
+        let mut now: Vec<Key> = objects.into_iter().map(|object| self.put(file, object)).collect();
+        now.sort_unstable();
+        let mut kept = Vec::new();
+        for key in before.iter().filter(|key| now.binary_search(key).is_err()) {
+            if self.in_force.get(key).is_none_or(|placed| placed.file.as_ref() != Some(file)) {
+                self.leave_line(file, key);
+            } else if keeps {
+                kept.push(key.clone());
+            } else {
+                self.release(key);
+            }
         }
-        let mut problems = Vec::new();
-        let mut objects = BTreeMap::new();
-        for (reference, mut candidates) in candidates {
-            let holder = self.objects.get(&reference).map(|placed| placed.file.as_path());
-            let chosen = candidates.iter().position(|(file, _)| Some(*file) == holder).unwrap_or(0);
-            let (file, object) = candidates.remove(chosen);
-            problems.extend(candidates.into_iter().map(|(other, _)| duplicate(&reference, other, file)));
-            objects.insert(reference, Placed { file: file.to_owned(), object: Arc::clone(object) });
-        }
-        self.expand_cluster_routes(&mut objects);
-        let changes = differences(&self.objects, &objects);
-        self.objects = objects;
-        (changes, problems)
+        now.append(&mut kept);
+        now.sort_unstable();
+        now.into_boxed_slice()
     }
 
-    /// Adds the routes that each `ClusterDomainRoute` stands for in this domain, unless they are written themselves.
-    fn expand_cluster_routes(&self, objects: &mut BTreeMap<ObjectRef, Placed>) {
-        let mut expanded = Vec::new();
-        for (reference, placed) in objects.iter() {
-            let Object::ClusterDomainRoute(cluster_route) = placed.object.as_ref() else { continue };
-            let route = &cluster_route.spec.route;
-            if ![&route.source, &route.destination].contains(&&self.domain.to_string()) {
+    /// The file to read next, because an object must come from it that has lost its own. `None`: all is known for
+    /// [`Self::settle`].
+    pub(super) fn next_in_line(&mut self) -> Option<Arc<Path>> {
+        if let Some(files) = self.round.contested.first().and_then(|key| self.waiting.get(key)) {
+            return files.first().cloned();
+        }
+        while let Some(route) = self.round.orphaned.pop_first() {
+            let cluster_route = Key::new(Kind::ClusterDomainRoute, "", route.name());
+            if self.round.released.contains(&route)
+                && !self.round.released.contains(&cluster_route)
+                && !self.round.expanded.contains_key(&route)
+                && let Some(placed) = self.in_force.get(&cluster_route)
+            {
+                return placed.file.clone();
+            }
+        }
+        None
+    }
+
+    /// Ends the round: what was released and not put again is gone.
+    pub(super) fn settle(&mut self) {
+        let gone = self.round.released.iter().filter(|key| key.kind() == Kind::ClusterDomainRoute);
+        let no_longer = gone.map(|key| (self.own_route(key.name()), None)).collect::<Vec<_>>();
+        self.round.expanded.extend(no_longer);
+        for (route, object) in std::mem::take(&mut self.round.expanded) {
+            let placed = self.in_force.get(&route);
+            let is_written = placed.is_some_and(|placed| placed.file.is_some());
+            if is_written && !self.round.released.contains(&route) {
                 continue;
             }
-            let reference = ObjectRef {
-                kind: Kind::DomainRoute,
-                namespace: self.domain.to_string(),
-                name: reference.name.clone(),
-            };
-            let route = expand_cluster_route(cluster_route, self.domain.as_str());
-            let object = Arc::new(Object::DomainRoute(Box::new(route)));
-            expanded.push((reference, Placed { file: placed.file.clone(), object }));
+            match object {
+                Some(object) => self.place(route, None, object),
+                None if placed.is_some() => self.release(&route),
+                None => {}
+            }
         }
-        for (reference, placed) in expanded {
-            objects.entry(reference).or_insert(placed);
+        self.round.orphaned.clear();
+        for key in std::mem::take(&mut self.round.released) {
+            self.in_force.remove(&key);
+            self.round.changes.push(Change::Remove(key.reference()));
         }
     }
-}
 
-fn duplicate(reference: &ObjectRef, file: &Path, holder: &Path) -> SourceProblem {
-    let message = if file == holder {
-        format!(
-            "{reference} is written twice in this file, the first is in force; remove or rename one of them"
-        )
-    } else {
-        let holder = holder.display();
-        format!("{reference} is also in {holder}, which stays in force; remove or rename one of them")
-    };
-    SourceProblem { file: file.to_owned(), severity: Severity::Error, message }
-}
+    /// The changes since they were last taken. New objects come first: where one takes over from another, nothing is
+    /// missing in between.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.round.changes)
+    }
 
-/// New objects come first: where one takes over from another, nothing is missing in between.
-fn differences(old: &BTreeMap<ObjectRef, Placed>, new: &BTreeMap<ObjectRef, Placed>) -> Vec<Change> {
-    let is_new = |(reference, placed): &(&ObjectRef, &Placed)| {
-        old.get(reference)
-            .is_none_or(|old| !Arc::ptr_eq(&old.object, &placed.object) && old.object != placed.object)
-    };
-    let put = new.iter().filter(is_new).map(|(_, placed)| Change::Put(Arc::clone(&placed.object)));
-    let gone = old.keys().filter(|reference| !new.contains_key(reference)).cloned().map(Change::Remove);
-    put.chain(gone).collect()
+    /// The number of changes to take.
+    pub(super) fn changes(&self) -> usize {
+        self.round.changes.len()
+    }
+
+    /// The problem of each file that waits for an object of another.
+    pub(super) fn duplicates(&self) -> impl Iterator<Item = SourceProblem> {
+        self.waiting.iter().flat_map(|(key, files)| {
+            let holder = self.in_force.get(key).and_then(|placed| placed.file.as_ref());
+            files.iter().zip(std::iter::repeat(holder)).filter_map(|(file, holder)| {
+                let message = format!(
+                    "{} is also in {}, which stays in force; remove or rename one of them",
+                    key.reference(),
+                    holder?.display()
+                );
+                Some(SourceProblem { file: file.to_path_buf(), severity: Severity::Error, message })
+            })
+        })
+    }
+
+    /// Puts an object of `file` in force, or in line. Answers its key.
+    fn put(&mut self, file: &Arc<Path>, object: Object) -> Key {
+        let key = Key::of(&object);
+        // One text for all who know the object.
+        let key = self.in_force.get_key_value(&key).map_or(key, |(known, _)| known.clone());
+        let stays_with_another = self.in_force.get(&key).is_some_and(|placed| {
+            let is_free = self.round.released.contains(&key)
+                && self.waiting.get(&key).and_then(BTreeSet::first).is_none_or(|first| first >= file);
+            placed.file.as_ref().is_some_and(|holder| holder != file) && !is_free
+        });
+        if stays_with_another {
+            self.waiting.entry(key.clone()).or_default().insert(Arc::clone(file));
+            return key;
+        }
+        self.leave_line(file, &key);
+        if let Object::ClusterDomainRoute(cluster_route) = &object {
+            let route = &cluster_route.spec.route;
+            let is_ours = [&route.source, &route.destination].contains(&&self.domain.to_string());
+            let expanded = is_ours.then(|| {
+                Object::DomainRoute(Box::new(expand_cluster_route(cluster_route, self.domain.as_str())))
+            });
+            self.round.expanded.insert(self.own_route(key.name()), expanded);
+        }
+        self.place(key.clone(), Some(Arc::clone(file)), object);
+        key
+    }
+
+    fn place(&mut self, key: Key, file: Option<Arc<Path>>, object: Object) {
+        self.round.released.remove(&key);
+        self.round.contested.remove(&key);
+        let version = Fingerprint::of_object(&object);
+        let old = self.in_force.insert(key, Placed { file, version });
+        if version.is_none() || old.is_none_or(|old| old.version != version) {
+            self.round.changes.push(Change::Put(object));
+        }
+    }
+
+    fn release(&mut self, key: &Key) {
+        self.round.released.insert(key.clone());
+        if self.waiting.contains_key(key) {
+            self.round.contested.insert(key.clone());
+        }
+        if key.kind() == Kind::DomainRoute && *key == self.own_route(key.name()) {
+            self.round.orphaned.insert(key.clone());
+        }
+    }
+
+    fn leave_line(&mut self, file: &Arc<Path>, key: &Key) {
+        let Some(files) = self.waiting.get_mut(key) else { return };
+        files.remove(file);
+        if files.is_empty() {
+            self.waiting.remove(key);
+            self.round.contested.remove(key);
+        }
+    }
+
+    fn own_route(&self, name: &str) -> Key {
+        Key::new(Kind::DomainRoute, self.domain.as_str(), name)
+    }
 }

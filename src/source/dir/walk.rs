@@ -7,47 +7,59 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::files::stamp;
+use super::fingerprint::Fingerprint;
 use super::watch::Watcher;
-use crate::source::{Severity, SourceProblem};
+use crate::source::Severity;
 
 /// Most manifest files of a source.
-const MOST_FILES: usize = 100_000;
+pub(super) const MOST_FILES: usize = 100_000;
 
 /// How deep folders may be nested, links included.
 pub(crate) const DEEPEST: usize = 32;
 
-/// A folder, by whatever path it is reached.
+/// A file or folder, by whatever path it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct FolderId {
+pub(super) struct FileId {
     device: u64,
     inode: u64,
 }
 
-/// A walk through the folders.
-pub(super) struct Walk<'a> {
-    /// The manifest files, none of them looked into.
-    pub(super) found: BTreeMap<PathBuf, Metadata>,
+/// What there is beside manifest files.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// The folders, each by one path.
+    pub(super) folders: BTreeSet<PathBuf>,
+    /// The symbolic links, and what they lead to, if anything.
+    pub(super) links: BTreeMap<PathBuf, Option<FileId>>,
     /// Files and folders of which nothing can be told.
     pub(super) unreadable: Vec<PathBuf>,
-    /// What is wrong with the folders.
-    pub(super) problems: Vec<SourceProblem>,
+    /// What is wrong with files and folders that were not looked into.
+    pub(super) problems: BTreeMap<PathBuf, (Severity, String)>,
+    /// There are more manifest files than are read.
+    pub(super) is_full: bool,
+}
+
+/// A walk through the folders.
+pub(super) struct Walk<'a> {
+    /// The manifest files, none of them looked into, and their stamps.
+    pub(super) found: BTreeMap<PathBuf, Option<Fingerprint>>,
+    /// All else.
+    pub(super) tree: Tree,
     watcher: &'a mut Watcher,
-    visited: BTreeSet<FolderId>,
-    link_targets: BTreeMap<FolderId, PathBuf>,
-    full: bool,
+    visited: BTreeSet<FileId>,
+    link_targets: BTreeMap<FileId, PathBuf>,
 }
 
 impl<'a> Walk<'a> {
     /// Walks through `root` and the folders in it, except `left_out`, and has each watched.
-    pub(super) fn through(root: &Path, left_out: FolderId, watcher: &'a mut Watcher) -> Self {
+    pub(super) fn through(root: &Path, left_out: FileId, watcher: &'a mut Watcher) -> Self {
         let mut walk = Self {
             found: BTreeMap::new(),
-            unreadable: Vec::new(),
-            problems: Vec::new(),
+            tree: Tree::default(),
             watcher,
             visited: BTreeSet::from([left_out]),
             link_targets: BTreeMap::new(),
-            full: false,
         };
         walk.folder(root, 0);
         walk.watch_link_targets();
@@ -56,10 +68,12 @@ impl<'a> Walk<'a> {
 
     /// Notes the manifest files below `path`, each folder once, whatever links lead to it.
     fn folder(&mut self, path: &Path, depth: usize) {
-        if FolderId::of(path).is_ok_and(|id| !self.visited.insert(id)) {
+        let id = FileId::of(path).ok();
+        if id.is_some_and(|id| !self.visited.insert(id)) {
             return;
         }
-        self.watcher.watch(path);
+        self.watcher.watch(path, id);
+        self.tree.folders.insert(path.to_owned());
         let mut entries = match fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<DirEntry>>>) {
             Ok(entries) => entries,
             // It went after it was seen. The topmost folder does not go unless by accident.
@@ -77,7 +91,11 @@ impl<'a> Walk<'a> {
     fn entry(&mut self, entry: &DirEntry, depth: usize) {
         let path = entry.path();
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        let metadata = match fs::metadata(&path) {
+        let metadata = fs::metadata(&path);
+        if is_link {
+            self.tree.links.insert(path.clone(), metadata.as_ref().ok().map(FileId::from));
+        }
+        let metadata = match metadata {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if is_link && is_manifest(&path) {
@@ -98,7 +116,7 @@ impl<'a> Walk<'a> {
             return;
         }
         if self.found.len() == MOST_FILES {
-            if !std::mem::replace(&mut self.full, true) {
+            if !std::mem::replace(&mut self.tree.is_full, true) {
                 let problem = format!(
                     "comes after {MOST_FILES} others and no more are read; put more objects into a file"
                 );
@@ -109,14 +127,14 @@ impl<'a> Walk<'a> {
         if is_link {
             self.note_link_target(&path);
         }
-        self.found.insert(path, metadata);
+        self.found.insert(path, stamp(&metadata));
     }
 
     /// A file that a link leads to changes where it is.
     fn note_link_target(&mut self, link: &Path) {
         let Ok(target) = fs::canonicalize(link) else { return };
         if let Some(folder) = target.parent()
-            && let Ok(id) = FolderId::of(folder)
+            && let Ok(id) = FileId::of(folder)
         {
             self.link_targets.insert(id, folder.to_owned());
         }
@@ -126,13 +144,13 @@ impl<'a> Walk<'a> {
         // One folder must not be watched by two paths: the watcher confuses them.
         for (id, folder) in std::mem::take(&mut self.link_targets) {
             if !self.visited.contains(&id) {
-                self.watcher.watch(&folder);
+                self.watcher.watch(&folder, Some(id));
             }
         }
     }
 
     fn cannot_read(&mut self, path: &Path, error: &io::Error) {
-        self.unreadable.push(path.to_owned());
+        self.tree.unreadable.push(path.to_owned());
         self.note(
             path,
             Severity::Error,
@@ -141,7 +159,7 @@ impl<'a> Walk<'a> {
     }
 
     fn note(&mut self, path: &Path, severity: Severity, message: String) {
-        self.problems.push(SourceProblem { file: path.to_owned(), severity, message });
+        self.tree.problems.insert(path.to_owned(), (severity, message));
     }
 }
 
@@ -155,8 +173,8 @@ pub(crate) fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
 }
 
-impl FolderId {
-    /// The folder at `path`.
+impl FileId {
+    /// What is at `path`, or what a link there leads to.
     ///
     /// # Errors
     /// It cannot be looked at.
@@ -165,7 +183,7 @@ impl FolderId {
     }
 }
 
-impl From<&Metadata> for FolderId {
+impl From<&Metadata> for FileId {
     fn from(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
