@@ -40,6 +40,22 @@ fn without(mut headers: HeaderMap, name: &str) -> HeaderMap {
     headers
 }
 
+/// The headers with which alice's gateway asks for `hosts`.
+fn for_hosts<'a>(hosts: impl IntoIterator<Item = &'a str>, token: Option<&str>) -> HeaderMap {
+    let none = without(headers("alice", ECHO, token), "kuscia-host");
+    hosts.into_iter().fold(none, |headers, host| with(headers, "kuscia-host", host))
+}
+
+/// Sends a request as it is written here, and answers all that comes back.
+async fn write_to(bob: &Domain, lines: &[&str]) -> String {
+    let mut stream = TcpStream::connect(bob.addresses.external).await.unwrap();
+    let request = format!("{}\r\n\r\n", lines.join("\r\n"));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
 /// Lets bob accept carol, who is no running domain, and negotiates a token for her.
 async fn befriend_carol(world: &World) -> (Partner, String) {
     let carol = Partner::new("carol");
@@ -102,15 +118,115 @@ async fn names_of_headers_are_compared_without_case_but_tokens_with_it() {
     let world = World::two_domains().await;
     let right = token(&world.alice, "bob");
     for (token, status) in [(right.clone(), "200"), (right.to_ascii_lowercase(), "401")] {
-        let mut stream = TcpStream::connect(world.bob.addresses.external).await.unwrap();
-        let request = format!(
-            "GET / HTTP/1.1\r\nHOST: {ECHO}\r\nKUSCIA-HOST: {ECHO}\r\nKuscia-SOURCE: alice\r\nkUSCIA-tOKEN: {token}\r\n\
-             Connection: close\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let lines = [
+            "GET / HTTP/1.1",
+            &format!("HOST: {ECHO}"),
+            &format!("KUSCIA-HOST: {ECHO}"),
+            "Kuscia-SOURCE: alice",
+            &format!("kUSCIA-tOKEN: {token}"),
+            "Connection: close",
+        ];
+        let answer = write_to(&world.bob, &lines).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_nearly_that_of_the_handshake_opens_nothing() {
+    let world = World::two_domains().await;
+    let handshake = "kuscia-handshake.bob.svc";
+    let hosts = [
+        "",
+        ";",
+        "=",
+        "|",
+        "kuscia-handshake.bob.sv",
+        "kuscia-handshake.bob.sv=",
+        "kuscia-handshake.bob.svc.",
+        "kuscia-handshake.bob.svc:80",
+        "kuscia-handshake.bob.svc;",
+        "kuscia-handshake.bob.svc=source|alice",
+        "kuscia-handshake.bob.svc=handshake;",
+        ";kuscia-handshake.bob.svc=handshake",
+        "KUSCIA-HANDSHAKE.BOB.SVC",
+        "kuscia-handshake.bob.svc,echo.bob.svc",
+    ];
+    for path in ["/", "/handshake"] {
+        for host in hosts {
+            assert_refused(&knock(&world.bob, path, for_hosts([host], None)).await, host);
+        }
+        // Of several hosts, the first counts.
+        let answer = knock(&world.bob, path, for_hosts([ECHO, handshake], None)).await;
+        assert_refused(&answer, "a service, then the handshake");
+    }
+    let answer = knock(&world.bob, "/", for_hosts([handshake, ECHO], None)).await;
+    assert_eq!(answer.status(), 404, "the handshake, then a service: {answer:?}");
+}
+
+#[tokio::test]
+async fn the_token_of_one_source_is_of_no_use_with_another_spelling_of_it() {
+    let world = World::two_domains().await;
+    let right = token(&world.alice, "bob");
+    for source in [
+        "",
+        "-",
+        "|",
+        "ALICE",
+        "BOB",
+        "alice;",
+        ";alice",
+        "alice=",
+        "alice|",
+        "alice,alice",
+        "source|alice",
+        "handshake",
+        "alice;kuscia-handshake.bob.svc=handshake",
+        "x;kuscia-handshake.bob.svc=source|alice",
+    ] {
+        assert_refused(&knock(&world.bob, "/", headers(source, ECHO, Some(&right))).await, source);
+    }
+    let twice = with(headers("alice", ECHO, Some(&right)), "kuscia-source", "alice");
+    assert_refused(&knock(&world.bob, "/", twice).await, "the source twice");
+}
+
+#[tokio::test]
+async fn headers_by_which_the_gateway_routes_are_its_own() {
+    let world = World::two_domains().await;
+    for (name, value) in [
+        ("x-nm-side", "internal"),
+        ("x-nm-scope", "handshake"),
+        ("x-nm-scope", "source|alice"),
+        ("x-nm-scope", "kuscia-handshake.bob.svc=handshake"),
+        ("x-nm-scope", "x.bob"),
+        ("x-nm-cluster", "svc|echo.bob.svc"),
+    ] {
+        let twice = with(with(headers("alice", ECHO, None), name, value), name, value);
+        assert_refused(&knock(&world.bob, "/", twice).await, &format!("{name}: {value}"));
+    }
+    let inside = with(headers("alice", ECHO, None), "x-nm-side", "internal");
+    let inside = with(inside, "x-nm-scope", "x.bob");
+    assert_refused(&knock(&world.bob, "/", inside).await, "the scope of bob's own applications");
+}
+
+#[tokio::test]
+async fn no_form_of_a_request_gets_around_the_token() {
+    let world = World::two_domains().await;
+    let right = format!("Kuscia-Token: {}", token(&world.alice, "bob"));
+    let host = format!("Kuscia-Host: {ECHO}");
+    let refused = [
+        ("an absolute URI", "GET http://kuscia-handshake.bob.svc/handshake HTTP/1.1", "", "close"),
+        ("the path of the handshake", "GET /x/../handshake HTTP/1.1", "", "close"),
+        ("a tunnel", "CONNECT echo.bob.svc:80 HTTP/1.1", &right, "close"),
+        ("headers that end here", "GET / HTTP/1.1", &right, "close, kuscia-source, kuscia-token"),
+        ("no headers of the gateway", "GET / HTTP/1.1", "", "close, x-nm-side, x-nm-scope, x-nm-cluster"),
+    ];
+    for (what, line, token, connection) in refused {
+        let connection = format!("Connection: {connection}");
+        let mut lines =
+            vec![line, "Host: echo.bob.svc", &host, "Kuscia-Source: alice", "TE: trailers", &connection];
+        lines.extend(Some(token).filter(|token| !token.is_empty()));
+        let answer = write_to(&world.bob, &lines).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{what}: {answer}");
     }
 }
 
@@ -128,7 +244,9 @@ async fn a_spoofed_cluster_header_leads_nowhere() {
         .collect();
     assert!(clusters.len() > 1, "{clusters:?}");
     for cluster in clusters {
-        let spoofed = with(headers("alice", "nobody.bob.svc", Some(&right)), "x-nm-cluster", cluster);
+        let names = ["x-nm-cluster", "x-nm-cluster", "x-nm-cluster-label", "x-nm-cluster-domain"];
+        let honest = headers("alice", "nobody.bob.svc", Some(&right));
+        let spoofed = names.into_iter().fold(honest, |headers, name| with(headers, name, cluster));
         assert_eq!(knock(&world.bob, "/", spoofed).await.status(), 404, "{cluster}");
     }
 }
@@ -210,7 +328,32 @@ async fn services_are_open_to_those_that_they_name() {
         let response = knock(&world.bob, "/", headers("alice", host, Some(&right))).await;
         assert!([403, 404].contains(&response.status().as_u16()), "{host}: {response:?}");
     }
+    // Nor of what else a request says.
+    let carols = || headers("alice", "for-carol.bob.svc", Some(&right));
+    for (what, headers, status) in [
+        ("carol as origin", with(carols(), "kuscia-origin-source", "carol"), 403),
+        ("bob as origin", with(carols(), "kuscia-origin-source", "bob"), 403),
+        ("carol too", with(carols(), "kuscia-source", "carol"), 401),
+        ("another host first", for_hosts(["for-carol.bob.svc", "for-alice.bob.svc"], Some(&right)), 403),
+        ("another host last", for_hosts(["for-alice.bob.svc", "for-carol.bob.svc"], Some(&right)), 503),
+    ] {
+        let response = knock(&world.bob, "/", headers).await;
+        assert_eq!(response.status(), status, "{what}: {response:?}");
+    }
     answers(&world.bob, "hidden.bob.svc", 404).await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_in_use_can_be_taken_away_from_a_domain_and_given_back() {
+    let mut world = World::two_domains().await;
+    let address = world.bob.serve_echo("shared").await.unwrap();
+    let mut manifest = service_manifest("shared", &[address]);
+    for (access, status) in [("", 200), ("carol", 403), ("carol,alice", 200)] {
+        manifest["items"][0]["metadata"]["annotations"] = json!({"kuscia.secretflow/access-domain": access});
+        world.bob.apply("shared.json", &manifest).unwrap();
+        answers(&world.alice, "shared.bob.svc", status).await;
+        answers(&world.bob, "shared.bob.svc", 200).await;
+    }
 }
 
 #[tokio::test]
