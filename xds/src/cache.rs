@@ -1,6 +1,11 @@
 //! The state to serve: immutable, cheap to copy, published only when it differs.
 
-use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Borrow,
+    cmp::Ordering,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use imbl::{OrdMap, ordmap::DiffItem};
@@ -16,6 +21,8 @@ use crate::resource::{Resource, ResourceType, Version};
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     state: watch::Sender<Arc<State>>,
+    /// Held by whoever makes the next state. Readers do not wait meanwhile: all of a large state takes a while.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Cache {
@@ -63,16 +70,15 @@ impl Cache {
     /// Does nothing once there is a state, restored or set, and says whether it published.
     pub fn restore(&self, resources: impl IntoIterator<Item = (ResourceType, String, Bytes)>) -> bool {
         let whole = Whole::from_iter(resources);
-        self.state.send_if_modified(|current| {
+        self.follow(|current| {
             if current.is_loaded() {
-                return false;
+                return None;
             }
             let mut restored = State { generation: 1, is_restored: true, ..State::default() };
             for change in whole.changes_from(current) {
                 restored.make(change);
             }
-            *current = Arc::new(restored);
-            true
+            Some(restored)
         })
     }
 
@@ -87,20 +93,27 @@ impl Cache {
     }
 
     fn publish(&self, changes: impl FnOnce(&State) -> Vec<Change>) -> bool {
-        self.state.send_if_modified(|current| {
+        self.follow(|current| {
             let mut next = State::clone(current);
             let mut differs = false;
             for change in changes(current) {
                 differs |= next.make(change);
             }
             if !differs && current.is_loaded() && !current.is_restored {
-                return false;
+                return None;
             }
             next.generation += 1;
             next.is_restored = false;
-            *current = Arc::new(next);
-            true
+            Some(next)
         })
+    }
+
+    /// Publishes the state that is made of the newest one, and says whether there is one.
+    fn follow(&self, next: impl FnOnce(&State) -> Option<State>) -> bool {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(next) = next(&self.state()) else { return false };
+        self.state.send_replace(Arc::new(next));
+        true
     }
 }
 
@@ -360,6 +373,18 @@ mod tests {
                 prop_assert_eq!(new.changes_since(old, Cluster).collect::<Vec<_>>(), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_state_is_read_while_the_next_one_is_made() {
+        let cache = Cache::new();
+        cache.apply([set(Cluster, "a", "1")]);
+        let changes = std::iter::once_with(|| {
+            assert_eq!(body(&cache.state(), Cluster, "a").as_deref(), Some("1"));
+            set(Cluster, "a", "2")
+        });
+        assert!(cache.apply(changes));
+        assert_eq!(body(&cache.state(), Cluster, "a").as_deref(), Some("2"));
     }
 
     #[test]
