@@ -1,6 +1,9 @@
 //! Who a client says it is, and where it connects from.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use bytes::Bytes;
 use envoy_types::pb::{
@@ -108,6 +111,21 @@ pub enum Peer {
         /// Its certificate, in DER.
         certificate: Bytes,
     },
+}
+
+impl Peer {
+    /// What is the same for all connections of a client, and no other can pretend where TLS or the operating system
+    /// vouch for it.
+    pub(crate) fn identity(&self) -> Self {
+        match self {
+            Self::Process(_) => Self::Process(None),
+            Self::Tcp(address) => Self::Tcp(SocketAddr::new(address.ip(), 0)),
+            Self::Tls { certificate, .. } => {
+                let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+                Self::Tls { address, certificate: certificate.clone() }
+            }
+        }
+    }
 }
 
 impl fmt::Display for Peer {

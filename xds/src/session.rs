@@ -34,7 +34,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::EdsClusterConfig;
 use jiff::Timestamp;
 use prost::Message;
 use tracing::debug;
@@ -143,6 +143,9 @@ impl Session {
             return;
         }
         let old = std::mem::replace(&mut self.state, state);
+        if !old.is_loaded() && !self.state.is_restored() && self.state.is_loaded() {
+            self.rejections.forget_gone(&self.state);
+        }
         for subscription in &mut self.subscriptions {
             subscription.update(&old, &self.state);
         }
@@ -177,8 +180,7 @@ impl Session {
         });
         if let Some(ty) = addition {
             // What a part of a list leaves out would be taken from a client that holds it from an earlier stream.
-            let max_bytes =
-                if self.protocol.lists_all(ty) { usize::MAX } else { self.limits.response_bytes };
+            let max_bytes = if self.protocol.lists_all(ty) { usize::MAX } else { self.limits.response_bytes };
             let batch = self.subscriptions[ty as usize].take_additions(&self.state, max_bytes);
             if ty == ResourceType::Cluster {
                 self.send_endpoints_of(&batch);
@@ -292,8 +294,15 @@ impl Session {
     }
 }
 
+/// What is read of an `envoy.config.cluster.v3.Cluster`. All else is skipped, which costs far less than decoding it.
+#[derive(Message)]
+struct ClusterHead {
+    #[prost(message, optional, tag = "3")]
+    eds_cluster_config: Option<EdsClusterConfig>,
+}
+
 /// The name under which a cluster asks for its endpoints, if it does.
 fn endpoints_name(cluster: &Resource) -> Option<Arc<str>> {
-    let service = Cluster::decode(cluster.body()).ok()?.eds_cluster_config?.service_name;
+    let service = ClusterHead::decode(cluster.body()).ok()?.eds_cluster_config?.service_name;
     Some(Arc::from(if service.is_empty() { cluster.name() } else { &service }))
 }

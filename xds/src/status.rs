@@ -11,13 +11,13 @@ use tokio::sync::watch;
 
 use crate::{
     limits::Limits,
-    node::Node,
+    node::{Node, Peer},
     resource::{ResourceType, Version},
     session::{Nack, Protocol, Rejections, Session},
 };
 
-/// How many nodes' rejections are remembered; the node that connected longest ago is forgotten first.
-const REMEMBERED_NODES: usize = 256;
+/// How many clients' rejections are remembered; the client that connected longest ago is forgotten first.
+const REMEMBERED_CLIENTS: usize = 256;
 
 /// The connected clients of one or more servers. Copies share it.
 #[derive(Clone, Debug, Default)]
@@ -35,13 +35,13 @@ struct Shared {
 struct Registry {
     opened: u64,
     streams: BTreeMap<u64, Arc<Stream>>,
-    nodes: VecDeque<(Node, Rejections)>,
+    remembered: VecDeque<((Node, Peer), Rejections)>,
 }
 
 #[derive(Debug)]
 struct Stream {
     node: Node,
-    peer: String,
+    peer: Peer,
     protocol: Protocol,
     connected_since: Timestamp,
     rejections: Rejections,
@@ -94,7 +94,7 @@ impl Clients {
         self.0.rejections.subscribe()
     }
 
-    /// Wakes when a client connects, disconnects or has sent a request: each time [`Clients::snapshot`] may differ.
+    /// Wakes when a client connects, disconnects or has sent a request: each time what the clients hold may differ.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.ticks.subscribe()
     }
@@ -104,19 +104,10 @@ impl Clients {
         self.streams().iter().map(|stream| visit(&stream.node, &stream.lock())).collect()
     }
 
-    /// Registers a stream until the returned guard is dropped, or returns `None` if there are too many.
-    pub(crate) fn connect(
-        &self,
-        node: Node,
-        peer: String,
-        protocol: Protocol,
-        limits: &Limits,
-    ) -> Option<Connection> {
+    /// Registers a stream until the returned guard is dropped.
+    pub(crate) fn connect(&self, node: Node, peer: Peer, protocol: Protocol, limits: &Limits) -> Connection {
         let mut registry = self.lock();
-        if registry.streams.len() >= limits.streams {
-            return None;
-        }
-        let rejections = registry.rejections(&node, &self.0.rejections);
+        let rejections = registry.rejections(&node, &peer, &self.0.rejections);
         let session = Mutex::new(Session::new(protocol, limits.clone(), rejections.clone()));
         let connected_since = Timestamp::now();
         let stream = Arc::new(Stream { node, peer, protocol, connected_since, rejections, session });
@@ -125,7 +116,7 @@ impl Clients {
         registry.streams.insert(id, Arc::clone(&stream));
         drop(registry);
         self.come_or_go(&stream);
-        Some(Connection { id, stream, clients: self.clone() })
+        Connection { id, stream, clients: self.clone() }
     }
 
     fn streams(&self) -> Vec<Arc<Stream>> {
@@ -150,20 +141,20 @@ impl Clients {
 }
 
 impl Registry {
-    /// What this node has rejected so far. Another version of the same node's software starts anew, and so does
-    /// every client that does not name its node.
-    fn rejections(&mut self, node: &Node, changes: &watch::Sender<u64>) -> Rejections {
+    /// What this client has rejected so far. Another version of the same node's software starts anew, and so does
+    /// every client that does not name its node. One that takes the name of another does not reject anything for it.
+    fn rejections(&mut self, node: &Node, peer: &Peer, changes: &watch::Sender<u64>) -> Rejections {
         if node.id.is_empty() {
             return Rejections::new(changes.clone());
         }
-        let node = node.identity();
-        let known = self.nodes.iter().position(|(known, _)| *known == node);
-        let (node, rejections) = known
-            .and_then(|position| self.nodes.remove(position))
-            .unwrap_or_else(|| (node, Rejections::new(changes.clone())));
-        self.nodes.push_back((node, rejections.clone()));
-        if self.nodes.len() > REMEMBERED_NODES {
-            self.nodes.pop_front();
+        let client = (node.identity(), peer.identity());
+        let known = self.remembered.iter().position(|(known, _)| *known == client);
+        let (client, rejections) = known
+            .and_then(|position| self.remembered.remove(position))
+            .unwrap_or_else(|| (client, Rejections::new(changes.clone())));
+        self.remembered.push_back((client, rejections.clone()));
+        if self.remembered.len() > REMEMBERED_CLIENTS {
+            self.remembered.pop_front();
         }
         rejections
     }
@@ -190,7 +181,7 @@ impl Stream {
             node: self.node.id.clone(),
             cluster: self.node.cluster.clone(),
             user_agent: self.node.user_agent.clone(),
-            peer: self.peer.clone(),
+            peer: self.peer.to_string(),
             protocol: self.protocol,
             connected_since: self.connected_since,
             types: self.lock().status(),
@@ -314,15 +305,15 @@ mod tests {
         Node { id: id.to_owned(), ..Node::default() }
     }
 
-    fn connect(clients: &Clients, id: &str, limits: &Limits) -> Option<Connection> {
-        clients.connect(node(id), "here".to_owned(), Protocol::Delta, limits)
+    fn connect(clients: &Clients, id: &str) -> Connection {
+        clients.connect(node(id), Peer::Process(None), Protocol::Delta, &Limits::default())
     }
 
     #[test]
     fn a_client_is_listed_while_it_is_connected() {
         let clients = Clients::new();
         let mut changes = clients.changes();
-        let connection = connect(&clients, "a", &Limits::default()).expect("there is room");
+        let connection = connect(&clients, "a");
         assert_eq!(clients.snapshot()[0].node, "a");
         assert!(changes.has_changed().expect("the registry lives"));
         changes.mark_unchanged();
@@ -335,13 +326,12 @@ mod tests {
     fn rejections_are_told_once_for_each_node_while_it_is_connected() {
         let clients = Clients::new();
         let mut changes = clients.rejection_changes();
-        let limits = Limits::default();
-        let streams = ["a", "a", "b"].map(|id| connect(&clients, id, &limits).expect("there is room"));
+        let streams = ["a", "a", "b"].map(|id| connect(&clients, id));
         assert!(!changes.has_changed().expect("the registry lives"), "nobody has rejected anything");
 
         let nack = Nack { version: Version::of(b"bad"), message: "no".to_owned(), at: Timestamp::UNIX_EPOCH };
         for stream in &streams[1..] {
-            stream.stream.rejections.insert(ResourceType::Listener, &Arc::from("l"), nack.clone());
+            stream.stream.rejections.insert(ResourceType::Listener, &Arc::from("l"), nack.clone(), None);
         }
         assert!(changes.has_changed().expect("the registry lives"));
         let rejection = |node: &str| {
@@ -354,40 +344,51 @@ mod tests {
         drop(streams);
         assert_eq!(clients.rejections(), []);
         assert!(changes.has_changed().expect("the registry lives"));
-        let back = connect(&clients, "a", &limits);
+        let back = connect(&clients, "a");
         assert_eq!(clients.rejections(), [rejection("a")], "it comes back with what it rejected");
         drop(back);
     }
 
     #[test]
-    fn streams_are_limited() {
-        let clients = Clients::new();
-        let limits = Limits { streams: 1, ..Limits::default() };
-        let first = connect(&clients, "a", &limits);
-        assert!(first.is_some());
-        assert!(connect(&clients, "b", &limits).is_none());
-        drop(first);
-        assert!(connect(&clients, "b", &limits).is_some());
+    fn who_only_takes_the_name_of_another_rejects_nothing_for_it() {
+        let address = |text: &str| text.parse().expect("an address");
+        let tls = |certificate: &'static str, at: &str| Peer::Tls {
+            address: address(at),
+            certificate: certificate.into(),
+        };
+        let (mut registry, changes) = (Registry::default(), watch::Sender::default());
+        let mut client = |peer| registry.rejections(&node("a"), &peer, &changes).id();
+        let secured = client(tls("a", "10.0.0.1:1"));
+        assert_eq!(client(tls("a", "10.0.0.2:2")), secured);
+        assert_ne!(client(tls("b", "10.0.0.1:1")), secured);
+        let plain = client(Peer::Tcp(address("10.0.0.1:1")));
+        assert_eq!(client(Peer::Tcp(address("10.0.0.1:2"))), plain);
+        assert_ne!(client(Peer::Tcp(address("10.0.0.2:1"))), plain);
+        let local = client(Peer::Process(Some(1)));
+        assert_eq!(client(Peer::Process(Some(2))), local);
+        assert!(local != plain && plain != secured && secured != local);
     }
 
     #[test]
-    fn as_many_nodes_are_remembered_as_may_be() {
+    fn as_many_clients_are_remembered_as_may_be() {
         let (mut registry, changes) = (Registry::default(), watch::Sender::default());
-        for id in 0..REMEMBERED_NODES {
-            registry.rejections(&node(&id.to_string()), &changes);
+        let mut connect = |id: &str| drop(registry.rejections(&node(id), &Peer::Process(None), &changes));
+        for id in 0..REMEMBERED_CLIENTS {
+            connect(&id.to_string());
         }
-        registry.rejections(&node("0"), &changes);
-        registry.rejections(&node("new"), &changes);
-        assert_eq!(registry.nodes.len(), REMEMBERED_NODES);
-        assert!(registry.nodes.iter().any(|(known, _)| known.id == "0"), "it has come back since");
-        assert!(!registry.nodes.iter().any(|(known, _)| known.id == "1"));
+        connect("0");
+        connect("new");
+        assert_eq!(registry.remembered.len(), REMEMBERED_CLIENTS);
+        let is_known = |id: &str| registry.remembered.iter().any(|((known, _), _)| known.id == id);
+        assert!(is_known("0"), "it has come back since");
+        assert!(!is_known("1"));
     }
 
     #[tokio::test]
     async fn nothing_is_acknowledged_by_nobody() {
         let clients = Clients::new();
         assert!(!clients.is_acknowledged(ResourceType::Secret, "token", Version::of(b"1")));
-        let connection = connect(&clients, "a", &Limits::default());
+        let connection = connect(&clients, "a");
         assert!(!clients.is_acknowledged(ResourceType::Secret, "token", Version::of(b"1")));
         drop(connection);
     }

@@ -125,8 +125,8 @@ impl Store {
 
     /// Keeps the newest state of the cache in the file until the shutdown, and then once more.
     ///
-    /// Writes after a second without a change, or 30 seconds after the first one that is not written yet. Never
-    /// writes what the file holds already, nor a restored state. A file is replaced in one step, so it is whole at
+    /// Writes after a second without a change, or 30 seconds after the first one that is not written yet. Writes no
+    /// state twice, and no restored one. A file is replaced in one step, so it is whole at
     /// all times. If it cannot be written the log says so, and the next change is another try.
     pub async fn keep(self, cache: Cache, shutdown: CancellationToken) {
         let mut states = cache.watch();

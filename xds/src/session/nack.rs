@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::resource::{ResourceType, Version};
+use crate::{
+    cache::State,
+    resource::{Resource, ResourceType, Version},
+};
 
 /// How many bytes of a client's error message are kept.
 const MESSAGE_BYTES: usize = 4096;
@@ -35,7 +38,14 @@ pub(crate) struct Rejections {
     changes: watch::Sender<u64>,
 }
 
-type Nacks = BTreeMap<ResourceType, BTreeMap<Arc<str>, Nack>>;
+type Nacks = BTreeMap<ResourceType, BTreeMap<Arc<str>, Rejected>>;
+
+#[derive(Debug)]
+struct Rejected {
+    nack: Nack,
+    /// What the client accepted last, for its next stream, if that is known.
+    kept: Option<Resource>,
+}
 
 impl Rejections {
     /// No rejections yet; every change is counted.
@@ -43,8 +53,14 @@ impl Rejections {
         Self { nacks: Arc::default(), changes }
     }
 
-    pub(crate) fn insert(&self, ty: ResourceType, name: &Arc<str>, nack: Nack) {
-        self.lock().entry(ty).or_default().insert(Arc::clone(name), nack);
+    /// Notes a rejection, and what the client keeps instead, as far as its stream knows.
+    pub(crate) fn insert(&self, ty: ResourceType, name: &Arc<str>, nack: Nack, kept: Option<Resource>) {
+        let mut nacks = self.lock();
+        let rejected = nacks.entry(ty).or_default();
+        // An earlier stream may know it, unless it is this that is rejected now.
+        let kept = kept.or_else(|| rejected.remove(name)?.kept.filter(|kept| kept.version() != nack.version));
+        rejected.insert(Arc::clone(name), Rejected { nack, kept });
+        drop(nacks);
         self.count_change();
     }
 
@@ -61,13 +77,35 @@ impl Rejections {
         }
     }
 
+    /// Forgets those of resources that are gone.
+    pub(super) fn forget_gone(&self, state: &State) {
+        let mut nacks = self.lock();
+        let mut gone = 0;
+        for (ty, rejected) in nacks.iter_mut() {
+            gone += rejected.extract_if(.., |name, _| state.resource(*ty, name).is_none()).count();
+        }
+        drop(nacks);
+        if gone > 0 {
+            self.count_change();
+        }
+    }
+
     pub(super) fn rejects(&self, ty: ResourceType, name: &str, version: Version) -> bool {
-        self.lock().get(&ty).and_then(|nacks| nacks.get(name)).is_some_and(|nack| nack.version == version)
+        let nacks = self.lock();
+        let rejected = nacks.get(&ty).and_then(|rejected| rejected.get(name));
+        rejected.is_some_and(|rejected| rejected.nack.version == version)
+    }
+
+    /// What the client keeps instead of a resource that it rejects, if that is known.
+    pub(super) fn kept(&self, ty: ResourceType, name: &str) -> Option<Resource> {
+        self.lock().get(&ty)?.get(name)?.kept.clone()
     }
 
     /// Those of one type, by name.
     pub(crate) fn of(&self, ty: ResourceType) -> BTreeMap<Arc<str>, Nack> {
-        self.lock().get(&ty).cloned().unwrap_or_default()
+        let nacks = self.lock();
+        let rejected = nacks.get(&ty).into_iter().flatten();
+        rejected.map(|(name, rejected)| (Arc::clone(name), rejected.nack.clone())).collect()
     }
 
     /// The same for all copies, another one for all others.

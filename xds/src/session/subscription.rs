@@ -123,8 +123,9 @@ impl Subscription {
                 let held = self.held(old, &name);
                 self.hold(new, &name, held);
                 self.review(new, &name);
-            } else if new.resource(self.ty, name).is_none() {
+            } else if new.is_loaded() && new.resource(self.ty, name).is_none() {
                 self.rejections.remove(self.ty, name);
+                self.again.remove(name);
             }
         }
     }
@@ -197,7 +198,10 @@ impl Subscription {
         match self.held(state, name) {
             Held::Acknowledged(last) => Target::Resource(last),
             Held::Unknown(_) => Target::Unchanged,
-            Held::Nothing | Held::Unseen => Target::Nothing,
+            // It may hold that from an earlier stream, in which it rejected the newest.
+            Held::Nothing | Held::Unseen => {
+                self.rejections.kept(self.ty, name).map_or(Target::Nothing, Target::Resource)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ mod state_of_the_world;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::EdsClusterConfig;
+use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster::EdsClusterConfig};
 
 use super::{wire::Interest, *};
 use crate::cache::{Cache, Change};

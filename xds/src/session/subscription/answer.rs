@@ -167,7 +167,7 @@ impl Subscription {
         self.must_answer |= self.protocol.lists_all(self.ty) && !resources.is_empty();
         let message = nack::reason(message);
         if resources.is_empty() {
-            warn!(ty = %self.ty, error = %message, "a response without resources was rejected");
+            warn!(ty = %self.ty, error = message, "a response without resources was rejected");
         }
         // Envoy applies the good resources of some rejected responses but not of others. Sending them again is right
         // in both cases.
@@ -176,16 +176,17 @@ impl Subscription {
         self.doubt(state, others);
         for (name, version) in bad.into_iter().filter_map(|(name, content)| Some((name, content?.version())))
         {
-            warn!(ty = %self.ty, %name, %version, error = %message, "a resource was rejected");
-            let keeps_another = match self.held(state, &name) {
-                Held::Acknowledged(held) => held.version() != version,
-                Held::Unknown(_) => true,
-                Held::Nothing | Held::Unseen => false,
+            warn!(ty = %self.ty, %name, %version, error = message, "a resource was rejected");
+            let (keeps_another, kept) = match self.held(state, &name) {
+                Held::Acknowledged(held) if held.version() != version => (true, Some(held)),
+                Held::Unknown(_) => (true, None),
+                Held::Acknowledged(_) | Held::Nothing | Held::Unseen => (false, None),
             };
             if self.wants(&name) && !keeps_another {
                 self.hold(state, &name, Held::Nothing);
             }
-            self.rejections.insert(self.ty, &name, Nack { version, message: message.clone(), at });
+            let nack = Nack { version, message: message.clone(), at };
+            self.rejections.insert(self.ty, &name, nack, kept);
             self.review(state, &name);
         }
     }

@@ -39,10 +39,53 @@ fn a_rejection_outlives_the_stream() {
     assert_eq!(stream.settle(), [""; 0]);
     stream.reconnect();
     stream.subscribe(Clusters, &[]);
-    assert_eq!(stream.settle(), ["Cluster a=1"], "a client that lost the good version gets none");
+    assert_eq!(stream.settle(), ["Cluster a=1 b=1"], "a client that lost the good version gets it again");
     stream.set(Clusters, "b", "2");
     assert_eq!(stream.settle(), ["Cluster b=2"]);
     assert_eq!(stream.session.status()[&Clusters].resources["b"].nack, None);
+}
+
+#[test]
+fn a_list_keeps_the_last_good_version_at_a_client_that_comes_back() {
+    let mut stream = sotw(&[(Clusters, "a", "1"), (Clusters, "b", "1")]);
+    stream.ask(Clusters, &[], "");
+    stream.settle();
+    stream.apply([
+        Change::Set(Clusters, "b".to_owned(), Bytes::from("bad")),
+        Change::Set(Clusters, "c".to_owned(), Bytes::from("bad")),
+    ]);
+    stream.settle_but("no", is_bad);
+    for body in ["bad", "still bad"] {
+        stream.set(Clusters, "b", body);
+        stream.reconnect();
+        stream.ask(Clusters, &[], "");
+        let shown =
+            stream.settle_but("Error adding/updating cluster(s) b: no", |it| it.body().ends_with(b"bad"));
+        assert_eq!(shown.last().map(String::as_str), Some("Cluster a=1 b=1"), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_version_that_was_good_once_is_not_insisted_on() {
+    let mut stream = delta(&[(Clusters, "a", "1")]);
+    stream.subscribe(Clusters, &[]);
+    stream.settle();
+    stream.set(Clusters, "a", "2");
+    stream.settle_but("no", |_| true);
+    stream.reconnect();
+    stream.subscribe(Clusters, &[]);
+    assert_eq!(stream.settle_but("no", |_| true), ["Cluster a=1", "Cluster a=2"]);
+}
+
+#[test]
+fn what_is_gone_is_not_rejected_by_a_client_that_comes_back() {
+    let mut stream = delta(&[(Clusters, "a", "1"), (Listeners, "b", "bad")]);
+    stream.subscribe(Listeners, &[]);
+    stream.settle_but("port in use", is_bad);
+    assert!(!stream.rejections.is_empty());
+    stream.cache.apply([Change::Remove(Listeners, "b".to_owned())]);
+    stream.reconnect();
+    assert!(stream.rejections.is_empty());
 }
 
 #[test]
