@@ -19,13 +19,14 @@ use envoy_types::pb::{
     google::protobuf::{Any, Timestamp},
 };
 use futures_util::StreamExt;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use self::matcher::Unsupported;
 use crate::{
     node::Node,
-    resource::{ResourceType, Version},
+    resource::{Resource, ResourceType},
     session::Session,
     status::{Clients, ResourceStatus},
 };
@@ -33,13 +34,14 @@ use crate::{
 /// The name of the service.
 pub(crate) const SERVICE: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 
-/// What may be shown of a resource.
+/// What may be shown of resources.
 #[derive(Clone, Default)]
 pub(crate) struct Contents(Option<Arc<Redact>>);
 
 type Redact = dyn Fn(ResourceType, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync;
 
 /// Answers from the list of clients.
+#[derive(Clone)]
 pub(crate) struct Csds {
     pub(crate) clients: Clients,
     pub(crate) contents: Contents,
@@ -54,8 +56,11 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         request: Request<Streaming<ClientStatusRequest>>,
     ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
-        let (clients, contents) = (self.clients.clone(), self.contents.clone());
-        let responses = request.into_inner().map(move |request| report(&clients, &contents, &request?));
+        let csds = self.clone();
+        let responses = request.into_inner().then(move |request| {
+            let csds = csds.clone();
+            async move { csds.answer(request?).await }
+        });
         Ok(Response::new(Box::pin(responses.take_until(self.shutdown.clone().cancelled_owned()))))
     }
 
@@ -63,7 +68,16 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         request: Request<ClientStatusRequest>,
     ) -> Result<Response<ClientStatusResponse>, Status> {
-        report(&self.clients, &self.contents, request.get_ref()).map(Response::new)
+        self.answer(request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl Csds {
+    /// Answers on a thread that no stream waits for: redacting all that clients hold takes a while.
+    async fn answer(&self, request: ClientStatusRequest) -> Result<ClientStatusResponse, Status> {
+        let csds = self.clone();
+        let answered = spawn_blocking(move || report(&csds.clients, &csds.contents, &request)).await;
+        answered.unwrap_or_else(|panic| Err(Status::internal(panic.to_string())))
     }
 }
 
@@ -74,11 +88,9 @@ impl Contents {
         Self(Some(Arc::new(redact)))
     }
 
-    /// What to show of the resource a client was sent, if it is still the one of the state.
-    fn of(&self, session: &Session, ty: ResourceType, name: &str, version: Version) -> Option<Any> {
+    fn of(&self, ty: ResourceType, resource: &Resource) -> Option<Any> {
         let redact = self.0.as_ref()?;
-        let resource = session.resource(ty, name).filter(|resource| resource.version() == version)?;
-        let value = redact(ty, name, resource.body())?;
+        let value = redact(ty, resource.name(), resource.body())?;
         Some(Any { type_url: ty.type_url().to_owned(), value })
     }
 }
@@ -104,32 +116,37 @@ fn report(
         }
         Ok(wanted)
     };
-    let config = clients.visit(|node, session| Ok(matches(node)?.then(|| client(node, session, contents))));
-    let config: Result<Vec<_>, Unsupported> = config.into_iter().filter_map(Result::transpose).collect();
-    config
-        .map(|config| ClientStatusResponse { config })
-        .map_err(|unsupported| Status::unimplemented(unsupported.to_string()))
-}
-
-fn client(node: &Node, session: &Session, contents: &Contents) -> ClientConfig {
-    let types = session.status();
-    let resources = types.iter().flat_map(|(ty, status)| {
-        status.resources.iter().map(|(name, status)| resource(*ty, name, status, session, contents))
-    });
-    ClientConfig {
-        node: Some(node.into()),
-        generic_xds_configs: resources.collect(),
+    let seen = clients.visit(|node, session| Ok(matches(node)?.then(|| (node.into(), resources(session)))));
+    let seen: Result<Vec<_>, Unsupported> = seen.into_iter().filter_map(Result::transpose).collect();
+    let seen = seen.map_err(|unsupported| Status::unimplemented(unsupported.to_string()))?;
+    // Contents come last, when no session is kept from its work.
+    let config = seen.into_iter().map(|(node, resources)| ClientConfig {
+        node: Some(node),
+        generic_xds_configs: resources
+            .into_iter()
+            .map(|(config, sent)| GenericXdsConfig {
+                xds_config: sent.and_then(|(ty, resource)| contents.of(ty, &resource)),
+                ..config
+            })
+            .collect(),
         ..ClientConfig::default()
-    }
+    });
+    Ok(ClientStatusResponse { config: config.collect() })
 }
 
-fn resource(
-    ty: ResourceType,
-    name: &str,
-    status: &ResourceStatus,
-    session: &Session,
-    contents: &Contents,
-) -> GenericXdsConfig {
+/// All that a client was told of, without contents, and what it was sent, if that is still in the state.
+fn resources(session: &Session) -> Vec<(GenericXdsConfig, Option<(ResourceType, Resource)>)> {
+    let types = session.status();
+    let told = types.iter().flat_map(|(ty, of_type)| of_type.resources.iter().map(move |it| (*ty, it)));
+    let with_content = told.map(|(ty, (name, status))| {
+        let current = session.resource(ty, name);
+        let sent = current.filter(|resource| Some(resource.version()) == status.sent);
+        (resource(ty, name, status), sent.map(|resource| (ty, resource.clone())))
+    });
+    with_content.collect()
+}
+
+fn resource(ty: ResourceType, name: &str, status: &ResourceStatus) -> GenericXdsConfig {
     let nack = status.nack.as_ref().filter(|nack| Some(nack.version) == status.sent);
     let (config_status, client_status) = match status.sent {
         None => (ConfigStatus::NotSent, ClientResourceStatus::DoesNotExist),
@@ -142,7 +159,6 @@ fn resource(
         type_url: ty.type_url().to_owned(),
         name: name.to_owned(),
         version_info: status.sent.map(|version| version.to_string()).unwrap_or_default(),
-        xds_config: status.sent.and_then(|version| contents.of(session, ty, name, version)),
         config_status: config_status.into(),
         client_status: client_status.into(),
         error_state: nack.map(|nack| UpdateFailureState {
