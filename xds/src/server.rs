@@ -112,12 +112,13 @@ impl Bound {
     /// Serves reflection (`grpc.reflection.v1` and `v1alpha`), so that tools like grpcurl know the services.
     ///
     /// `descriptors` is an encoded `google.protobuf.FileDescriptorSet` of Envoy's API, all imports included.
-    pub fn with_reflection(self, descriptors: &'static [u8]) -> Result<Self, InvalidDescriptors> {
+    pub fn with_reflection(self, descriptors: &[u8]) -> Result<Self, InvalidDescriptors> {
         let names = SERVICES.into_iter().map(|(name, ..)| name);
         let reflection = || {
             let all = Reflection::configure()
                 .register_encoded_file_descriptor_set(descriptors)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET);
             let others = [csds::SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"];
             names.clone().chain(others).fold(all, Reflection::with_service_name)
         };

@@ -20,7 +20,7 @@ async fn a_tool_finds_the_services_and_calls_them_by_reflection_alone() {
     let written = python().await.arg(DESCRIPTORS).arg(&descriptors).output().await.unwrap();
     assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     let address = ListenAddress::Tcp(free_address().unwrap());
-    let client = Client::of(Server::with_reflection(&address, fs::read(descriptors).unwrap())).await;
+    let client = Client::of(Server::with_reflection(&address, &fs::read(descriptors).unwrap())).await;
     eventually("blue answers", || client.call(), |it| is_from(it, "blue")).await;
     client.server.acknowledged(RESOURCES).await;
 

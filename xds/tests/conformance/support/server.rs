@@ -25,8 +25,8 @@ impl Server {
     }
 
     /// The same, with reflection.
-    pub(crate) fn with_reflection(address: &ListenAddress, descriptors: Vec<u8>) -> Self {
-        let bound = bind(address).unwrap().with_reflection(descriptors.leak()).unwrap();
+    pub(crate) fn with_reflection(address: &ListenAddress, descriptors: &[u8]) -> Self {
+        let bound = bind(address).unwrap().with_reflection(descriptors).unwrap();
         Self::serving(bound, Cache::new())
     }
 
