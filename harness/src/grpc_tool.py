@@ -2,7 +2,8 @@
 
 grpc_tool.py ADDRESS [CA [CERTIFICATE KEY]]
 
-Prints as JSON: the services, the server's health, the status of its clients, and the bytes of that in hexadecimal.
+Prints as JSON: the services, those without a description, the server's health, the status of its clients, and the bytes
+of that in hexadecimal.
 """
 
 import json
@@ -36,10 +37,18 @@ def ask(channel):
         answer = stub(request())
         return answer, json_format.MessageToDict(response.FromString(answer), descriptor_pool=pool)
 
+    def is_described(service):
+        try:
+            return pool.FindServiceByName(service) is not None
+        except (KeyError, grpc.RpcError):
+            return False
+
+    services = list(reflected.get_services())
     _, health = call("grpc.health.v1.Health", "Check")
     encoded, clients = call("envoy.service.status.v3.ClientStatusDiscoveryService", "FetchClientStatus")
     return {
-        "services": list(reflected.get_services()),
+        "services": services,
+        "undescribed": [service for service in services if not is_described(service)],
         "health": health,
         "clients": clients,
         "clientBytes": encoded.hex(),

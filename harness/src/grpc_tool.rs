@@ -42,9 +42,9 @@ pub enum Error {
 
 /// Asks the server at an address of gRPC's (`127.0.0.1:80`, `unix:/run/xds.sock`) by reflection alone.
 ///
-/// Answers an object: `services` by name; `health`, as `grpc.health.v1.Health` tells it; `clients`, as the client
-/// status discovery service tells them, with the contents of resources; and `clientBytes`, the encoded form of that in
-/// hexadecimal. `report` is told if packages are installed first, see [`Python::with`].
+/// Answers an object: `services` by name, and which of them are `undescribed`; `health`, as `grpc.health.v1.Health` tells
+/// it; `clients`, as the client status discovery service tells them, with the contents of resources; and `clientBytes`,
+/// the encoded form of that in hexadecimal. `report` is told if packages are installed first, see [`Python::with`].
 ///
 /// # Errors
 /// When the server or the tool does not do as it should.
