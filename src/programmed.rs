@@ -1,6 +1,6 @@
 //! The condition `Programmed` of routes: whether the gateways hold what was made of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use envoy::{Owner, Translator};
 use jiff::Timestamp;
 use model::api::{Condition, ConditionStatus, DomainRouteStatus, Time};
 use model::{Changed, ObjectRef, Snapshot, StatusChange};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use xds::{Rejection, ResourceType};
 
@@ -17,6 +17,10 @@ use crate::program::Gateways;
 
 /// Pause between two looks at what the gateways hold. After a start there are many answers and many routes.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long nothing of a route may have been rejected before it counts as accepted again. An Envoy that comes back and
+/// rejects in a loop must not cost a write each time.
+const RECOVERY: Duration = Duration::from_secs(3);
 
 /// Writes the condition of every route whose answer is known, until `shutdown`.
 ///
@@ -36,7 +40,7 @@ pub(crate) async fn keep_programmed(
         gateways,
         snapshot: Arc::new(empty),
         open: BTreeMap::new(),
-        rejected: BTreeSet::new(),
+        rejected: BTreeMap::new(),
     };
     loop {
         watch.follow(Arc::clone(&snapshots.borrow_and_update()));
@@ -54,6 +58,7 @@ pub(crate) async fn keep_programmed(
             changed = snapshots.changed() => if changed.is_err() { return },
             _ = rejections.changed() => {}
             _ = answers.changed(), if !watch.open.is_empty() => {}
+            () = sleep(RECOVERY), if !watch.rejected.is_empty() => {}
         }
     }
 }
@@ -64,8 +69,8 @@ struct Watch {
     snapshot: Arc<Snapshot>,
     /// The routes whose answer is awaited, and their resources.
     open: BTreeMap<Owner, Vec<(ResourceType, String)>>,
-    /// The routes of which something is rejected.
-    rejected: BTreeSet<Owner>,
+    /// The routes of which something is or was rejected, and when it was last seen to be.
+    rejected: BTreeMap<Owner, Instant>,
 }
 
 impl Watch {
@@ -96,15 +101,17 @@ impl Watch {
 
     /// The conditions that are known now and not shown yet.
     fn verdicts(&mut self) -> Vec<(ObjectRef, StatusChange)> {
+        let now = Instant::now();
         let rejections = self.rejections();
-        let before = std::mem::replace(&mut self.rejected, rejections.keys().cloned().collect());
+        self.rejected.extend(rejections.keys().map(|route| (route.clone(), now)));
         // What is not rejected any more may be accepted, or gone with the gateway that rejected it.
-        let settled: Vec<Owner> = before.difference(&self.rejected).cloned().collect();
-        settled.into_iter().for_each(|route| self.await_answer(route));
+        let recovered = self.rejected.extract_if(.., |_, seen| now.duration_since(*seen) >= RECOVERY);
+        let recovered: Vec<Owner> = recovered.map(|(route, _)| route).collect();
+        recovered.into_iter().for_each(|route| self.await_answer(route));
         let accepted: Vec<Owner> = self
             .open
             .iter()
-            .filter(|(_, resources)| self.is_held(resources))
+            .filter(|(route, resources)| !self.rejected.contains_key(*route) && self.is_held(resources))
             .map(|(route, _)| route.clone())
             .collect();
         let mut verdicts = Vec::new();
@@ -112,27 +119,30 @@ impl Watch {
             self.open.remove(route);
             verdicts.extend(self.verdict(route, rejected(rejection)));
         }
-        for route in accepted.into_iter().filter(|route| !rejections.contains_key(route)) {
+        for route in accepted {
             self.open.remove(&route);
             verdicts.extend(self.verdict(&route, accepted_by_all()));
         }
         verdicts
     }
 
-    /// What gateways reject of routes, as it is now: one resource for each route.
+    /// What gateways reject of routes, as it is now: of each route, the first resource by node, type and name.
     fn rejections(&self) -> BTreeMap<Owner, Rejection> {
         let state = self.gateways.cache.state();
         let is_current = |rejection: &Rejection| {
             let newest = state.resource(rejection.ty, &rejection.name);
             newest.is_some_and(|resource| resource.version() == rejection.nack.version)
         };
-        let rejections = self.gateways.clients.rejections().into_iter().filter(is_current);
+        let mut all = self.gateways.clients.rejections();
+        all.sort_by(|a, b| (&a.node, a.ty, &a.name).cmp(&(&b.node, b.ty, &b.name)));
+        let mut rejections = BTreeMap::new();
+        for rejection in all.into_iter().filter(is_current) {
+            let owner = self.translator.owner(rejection.ty.type_url(), &rejection.name);
+            if let Some(route @ (Owner::Outbound(_) | Owner::Inbound(_))) = owner {
+                rejections.entry(route).or_insert(rejection);
+            }
+        }
         rejections
-            .filter_map(|rejection| {
-                let owner = self.translator.owner(rejection.ty.type_url(), &rejection.name)?;
-                (!matches!(owner, Owner::Service(_))).then_some((owner, rejection))
-            })
-            .collect()
     }
 
     /// Whether every connected gateway, and at least one, holds the newest version of these.

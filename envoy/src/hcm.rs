@@ -110,7 +110,9 @@ fn routing_headers(side: Side, gateway: &Gateway) -> Vec<HeaderMutation> {
             ),
             overwrite(headers::CLUSTER_OF_DOMAIN, service_cluster_name("%REQ(:authority)%.svc")),
         ],
-        Side::External => vec![overwrite(headers::CLUSTER, service_cluster_name("%REQ(kuscia-host)%"))],
+        Side::External => {
+            vec![overwrite(headers::CLUSTER, service_cluster_name(&format!("%REQ({})%", headers::HOST)))]
+        }
     };
     let headers = scope_headers(side, gateway).into_iter().chain(clusters);
     headers.map(|header| HeaderMutation { action: Some(Action::Append(header)) }).collect()

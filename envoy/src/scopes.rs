@@ -50,10 +50,9 @@ pub(crate) fn scope_headers(side: Side, gateway: &Gateway) -> [HeaderValueOption
         Side::External => {
             let host = domain.handshake_host();
             let length = host.len();
-            format!(
-                "%REQ(kuscia-host):{length}%={HANDSHAKE}{SEPARATOR}{host}={}",
-                source_key("%REQ(kuscia-source)%")
-            )
+            let asked_for = format!("%REQ({}):{length}%", headers::HOST);
+            let source = source_key(&format!("%REQ({})%", headers::SOURCE));
+            format!("{asked_for}={HANDSHAKE}{SEPARATOR}{host}={source}")
         }
     };
     [overwrite(headers::SIDE, side.name()), overwrite(headers::SCOPE, scope)]

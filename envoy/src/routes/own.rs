@@ -21,7 +21,7 @@ use crate::resource::Resource;
 const HANDSHAKE_SECONDS: i64 = 30;
 
 /// Services of this domain, which are known as `web`, `web.alice` and `web.alice.svc`. They may believe
-/// `Kuscia-Source`, so it says the truth here too.
+/// the headers of gateways, so these say the truth here too, or nothing.
 pub(crate) fn own_services(gateway: &Gateway) -> Resource {
     let domain = &gateway.domain;
     let label = HeaderMatcher {
@@ -41,7 +41,9 @@ pub(crate) fn own_services(gateway: &Gateway) -> Resource {
             overwrite(headers::SOURCE, domain.as_str()),
             overwrite(headers::ORIGIN_SOURCE, domain.as_str()),
         ],
-        request_headers_to_remove: vec![headers::TOKEN.to_owned()],
+        request_headers_to_remove: [headers::TOKEN, headers::HOST, headers::INTERCONN_PROTOCOL]
+            .map(str::to_owned)
+            .into(),
         ..host
     });
     resource(&route_config(OWN_ROUTES.to_owned(), Side::Internal, gateway, hosts.into()))

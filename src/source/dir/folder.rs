@@ -116,6 +116,8 @@ impl Folder {
         };
         let Content { objects, problems, is_broken } = content;
         let objects = self.in_force.replace(&path, &before.objects, objects, is_broken);
+        // What could not be read is read again, whatever it looks like.
+        let stamp = stamp.filter(|_| version.is_some());
         self.files.keep(path, ManifestFile { stamp, text: version, objects }, problems);
     }
 
