@@ -37,6 +37,22 @@ fn single_change(criterion: &mut Criterion) {
     }
 }
 
+/// The same change, taken by the cache alone.
+fn apply(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("apply");
+    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    for services in SIZES {
+        let cache = mesh::cache(services);
+        let mut revision = 0;
+        group.bench_function(BenchmarkId::from_parameter(services), |bencher| {
+            bencher.iter(|| {
+                revision += 1;
+                cache.apply([mesh::cluster(revision as usize * 7919 % services, revision)])
+            });
+        });
+    }
+}
+
 /// A delta client comes back with all it holds: nothing is sent.
 fn reconnect(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reconnect");
@@ -69,5 +85,5 @@ fn held(cache: &Cache, ty: ResourceType) -> HashMap<String, String> {
     state.resources(ty).map(|held| (held.name().to_owned(), version(held.body()))).collect()
 }
 
-criterion_group!(benches, single_change, reconnect);
+criterion_group!(benches, apply, single_change, reconnect);
 criterion_main!(benches);

@@ -13,6 +13,9 @@ use tokio::sync::watch;
 
 use crate::resource::{Resource, ResourceType, Version};
 
+/// How many changes a state remembers of the step that made it.
+const FEW: usize = 64;
+
 /// Holds the newest [`State`] and hands it to readers. Copies share it.
 ///
 /// Clients get no answer before the first state is set, so that a server which has not yet learned its
@@ -162,6 +165,9 @@ pub struct State {
     generation: u64,
     is_restored: bool,
     tables: [Table; ResourceType::ALL.len()],
+    /// What may differ from the state of the generation before, unless it is much. Finding that in the tables costs
+    /// a walk through the neighbours of what changed, and most readers are only one generation behind.
+    latest: Option<Arc<BTreeSet<(ResourceType, String)>>>,
 }
 
 impl State {
@@ -200,32 +206,58 @@ impl State {
         self.tables[ty as usize].len()
     }
 
-    /// The names of a type that have come, gone or changed since another state, in order.
+    /// What of a type differs between another state of the same cache, or the empty one, and this, ordered by name.
     ///
-    /// Costs as much as there are, not as there are resources, if one state was made from the other.
-    pub fn changes_since<'a>(&'a self, old: &'a Self, ty: ResourceType) -> impl Iterator<Item = &'a str> {
+    /// Costs as much as differs, not as there are resources, if one state was made from the other.
+    pub(crate) fn differences<'a>(
+        &'a self,
+        old: &'a Self,
+        ty: ResourceType,
+    ) -> Box<dyn Iterator<Item = Difference<'a>> + 'a> {
+        if let Some(latest) = self.latest.as_ref().filter(|_| old.generation + 1 == self.generation) {
+            let of_type = latest.iter().filter(move |(of, _)| *of == ty);
+            let difference = move |(_, name): &'a (ResourceType, String)| {
+                let (old, new) = (old.resource(ty, name), self.resource(ty, name));
+                (old.map(Resource::version) != new.map(Resource::version)).then_some(Difference {
+                    name,
+                    old,
+                    new,
+                })
+            };
+            return Box::new(of_type.filter_map(difference));
+        }
         let (old, new) = (&old.tables[ty as usize], &self.tables[ty as usize]);
-        old.diff(new).map(|item| match item {
-            DiffItem::Add(changed, _) | DiffItem::Remove(changed, _) => changed.0.name(),
-            DiffItem::Update { new: (changed, _), .. } => changed.0.name(),
-        })
+        Box::new(old.diff(new).map(|item| match item {
+            DiffItem::Add(ByName(new), _) => Difference { name: new.name(), old: None, new: Some(new) },
+            DiffItem::Remove(ByName(old), _) => Difference { name: old.name(), old: Some(old), new: None },
+            DiffItem::Update { old: (ByName(old), _), new: (ByName(new), _) } => {
+                Difference { name: new.name(), old: Some(old), new: Some(new) }
+            }
+        }))
     }
 
-    /// Makes a change, and says whether anything differs afterwards.
-    fn make(&mut self, change: Change) -> bool {
+    /// Makes a change, and says of what, unless nothing differs.
+    fn make(&mut self, change: Change) -> Option<(ResourceType, String)> {
         match change {
             Change::Set(ty, name, body) => {
                 if self.resource(ty, &name).is_some_and(|old| old.body() == body) {
-                    return false;
+                    return None;
                 }
                 let resource = Resource::new(&name, &body);
                 let version = resource.version();
                 self.tables[ty as usize].insert(ByName(resource), version);
-                true
+                Some((ty, name))
             }
-            Change::Remove(ty, name) => self.tables[ty as usize].remove(name.as_bytes()).is_some(),
+            Change::Remove(ty, name) => self.tables[ty as usize].remove(name.as_bytes()).map(|_| (ty, name)),
         }
     }
+}
+
+/// A resource that differs between two states.
+pub(crate) struct Difference<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) old: Option<&'a Resource>,
+    pub(crate) new: Option<&'a Resource>,
 }
 
 /// A resource in a table, ordered by its name alone. The version beside it tells a change of its content.
@@ -274,7 +306,7 @@ mod tests {
     }
 
     fn changes(old: &State, new: &State) -> Vec<(ResourceType, String)> {
-        let of = |ty| new.changes_since(old, ty).map(move |name| (ty, name.to_owned()));
+        let of = |ty| new.differences(old, ty).map(move |difference| (ty, difference.name.to_owned()));
         ResourceType::ALL.into_iter().flat_map(of).collect()
     }
 
@@ -370,7 +402,12 @@ mod tests {
                 names.sort();
                 let differs = |name: &String| body(old, Cluster, name) != body(new, Cluster, name);
                 let expected: Vec<String> = names.into_iter().filter(differs).collect();
-                prop_assert_eq!(new.changes_since(old, Cluster).collect::<Vec<_>>(), expected);
+                let told: Vec<Difference> = new.differences(old, Cluster).collect();
+                prop_assert_eq!(told.iter().map(|told| told.name).collect::<Vec<_>>(), expected);
+                for told in told {
+                    prop_assert_eq!(told.old, old.resource(Cluster, told.name));
+                    prop_assert_eq!(told.new, new.resource(Cluster, told.name));
+                }
             }
         }
     }

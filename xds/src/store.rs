@@ -171,7 +171,7 @@ impl Store {
 
 /// Whether a state is to be written after this one.
 fn is_news(state: &State, kept: &State) -> bool {
-    let differs = |ty| state.changes_since(kept, ty).next().is_some();
+    let differs = |ty| state.differences(kept, ty).next().is_some();
     state.is_loaded()
         && !state.is_restored()
         && (!kept.is_loaded() || ResourceType::ALL.into_iter().any(differs))

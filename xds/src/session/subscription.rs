@@ -12,7 +12,7 @@ use std::{
 
 use super::{Protocol, Rejections};
 use crate::{
-    cache::State,
+    cache::{Difference, State},
     resource::{Resource, ResourceType, Version},
 };
 
@@ -248,7 +248,7 @@ impl Subscription {
 
     /// The version of this name, which it wants, that the client has acknowledged or claimed.
     pub(super) fn held_version(&self, state: &State, name: &str) -> Option<Version> {
-        self.held(state, name).version()
+        self.held(state.resource(self.ty, name), name).version()
     }
 
     /// What the client holds of every name it has been told of, in no order.

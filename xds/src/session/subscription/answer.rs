@@ -106,8 +106,9 @@ impl Subscription {
             if !self.wants(&name) {
                 continue;
             }
-            if content.is_some() && !matches!(self.held(state, &name), Held::Acknowledged(_)) {
-                self.hold(state, &name, Held::Unknown(None));
+            let newest = state.resource(self.ty, &name);
+            if content.is_some() && !matches!(self.held(newest, &name), Held::Acknowledged(_)) {
+                self.hold(newest, &name, Held::Unknown(None));
             }
             self.again.insert(Arc::clone(&name));
             self.review(state, &name);
@@ -116,8 +117,9 @@ impl Subscription {
 
     fn accept(&mut self, state: &State, batch: Batch) {
         for (name, content) in batch {
+            let newest = state.resource(self.ty, &name);
             if let Some(resource) = &content
-                && state.resource(self.ty, &name).map(Resource::version) == Some(resource.version())
+                && newest.map(Resource::version) == Some(resource.version())
             {
                 self.rejections.remove(self.ty, &name);
             }
@@ -129,7 +131,7 @@ impl Subscription {
                 None if self.names.contains(&name) => Held::Nothing,
                 None => Held::Unseen,
             };
-            self.hold(state, &name, held);
+            self.hold(newest, &name, held);
             self.review(state, &name);
         }
     }

@@ -23,7 +23,7 @@ impl Subscription {
         loop {
             let next = if tries_suspects { group.pop_first() } else { self.additions.first().cloned() };
             let Some(name) = next else { return batch };
-            let content = match self.target(state, &name) {
+            let content = match self.target(state.resource(self.ty, &name), &name) {
                 Target::Resource(resource) => Some(resource),
                 Target::Nothing | Target::Unchanged => None,
             };

@@ -54,13 +54,13 @@ impl Subscription {
             let held = claims.remove(resource.name()).map_or(Held::Unseen, Held::Unknown);
             if held.version() != Some(resource.version()) {
                 let name = Arc::from(resource.name());
-                self.hold(state, &name, held);
+                self.hold(Some(resource), &name, held);
                 open.insert(name);
             }
         }
         for (name, version) in claims.into_iter().filter(|(name, _)| self.wants(name)).collect::<Vec<_>>() {
             let name = Arc::from(name);
-            self.hold(state, &name, Held::Unknown(version));
+            self.hold(None, &name, Held::Unknown(version));
             open.insert(name);
         }
         for name in &open {
@@ -77,7 +77,7 @@ impl Subscription {
             }
             let name = Arc::from(name);
             if !self.wants(&name) {
-                self.hold(state, &name, Held::Unseen);
+                self.hold(state.resource(self.ty, &name), &name, Held::Unseen);
             }
             // A client that asks for what it has may have dropped it meanwhile, so it gets it again. What it says
             // to hold in the request that opens the stream, it does hold.
@@ -118,7 +118,7 @@ impl Subscription {
         let dropped: Vec<_> = self.names.difference(&names).cloned().collect();
         for name in &added {
             if !self.wants(name) {
-                self.hold(state, name, Held::Unseen);
+                self.hold(state.resource(self.ty, name), name, Held::Unseen);
             }
         }
         self.names = names;
@@ -147,10 +147,13 @@ impl Subscription {
         if std::mem::replace(&mut self.wildcard, true) {
             return;
         }
-        for name in
-            state.names(self.ty).filter(|name| !self.names.contains(*name)).map(Arc::from).collect::<Vec<_>>()
+        for resource in state
+            .resources(self.ty)
+            .filter(|resource| !self.names.contains(resource.name()))
+            .collect::<Vec<_>>()
         {
-            self.hold(state, &name, Held::Unseen);
+            let name = Arc::from(resource.name());
+            self.hold(Some(resource), &name, Held::Unseen);
             self.review(state, &name);
         }
     }
