@@ -3,7 +3,7 @@
 use std::{
     borrow::Borrow,
     cmp::Ordering,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -98,15 +98,14 @@ impl Cache {
     fn publish(&self, changes: impl FnOnce(&State) -> Vec<Change>) -> bool {
         self.follow(|current| {
             let mut next = State::clone(current);
-            let mut differs = false;
-            for change in changes(current) {
-                differs |= next.make(change);
-            }
-            if !differs && current.is_loaded() && !current.is_restored {
+            let changed: BTreeSet<_> =
+                changes(current).into_iter().filter_map(|change| next.make(change)).collect();
+            if changed.is_empty() && current.is_loaded() && !current.is_restored {
                 return None;
             }
             next.generation += 1;
             next.is_restored = false;
+            next.latest = (changed.len() <= FEW).then(|| changed.into());
             Some(next)
         })
     }
@@ -218,11 +217,8 @@ impl State {
             let of_type = latest.iter().filter(move |(of, _)| *of == ty);
             let difference = move |(_, name): &'a (ResourceType, String)| {
                 let (old, new) = (old.resource(ty, name), self.resource(ty, name));
-                (old.map(Resource::version) != new.map(Resource::version)).then_some(Difference {
-                    name,
-                    old,
-                    new,
-                })
+                let differs = old.map(Resource::version) != new.map(Resource::version);
+                differs.then_some(Difference { name, old, new })
             };
             return Box::new(of_type.filter_map(difference));
         }

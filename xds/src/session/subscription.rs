@@ -117,14 +117,17 @@ impl Subscription {
 
     /// Takes a new state: compares what differs from the old one with what the client holds.
     pub(super) fn update(&mut self, old: &State, new: &State) {
-        for name in new.changes_since(old, self.ty) {
+        for Difference { name, old, new: newest } in new.differences(old, self.ty) {
+            let is_gone = newest.is_none() && new.is_loaded();
+            if is_gone {
+                self.rejections.remove(self.ty, name);
+            }
             if self.wants(name) {
                 let name = Arc::from(name);
                 let held = self.held(old, &name);
-                self.hold(new, &name, held);
-                self.review(new, &name);
-            } else if new.is_loaded() && new.resource(self.ty, name).is_none() {
-                self.rejections.remove(self.ty, name);
+                self.hold(newest, &name, held);
+                self.compare(newest, &name);
+            } else if is_gone {
                 self.again.remove(name);
             }
         }
@@ -138,64 +141,71 @@ impl Subscription {
         }
     }
 
-    /// Compares what the client holds of a name with what it should hold, and notes what has to be sent.
+    /// Compares what the client holds of a name with the state.
     pub(super) fn review(&mut self, state: &State, name: &Arc<str>) {
-        self.additions.remove(name);
-        self.removals.remove(name);
-        if state.is_loaded() && state.resource(self.ty, name).is_none() {
+        let newest = state.resource(self.ty, name);
+        if newest.is_none() && state.is_loaded() {
             self.rejections.remove(self.ty, name);
         }
+        self.compare(newest, name);
+    }
+
+    /// Compares what the client holds of a name with what it should hold, and notes what has to be sent.
+    fn compare(&mut self, newest: Option<&Resource>, name: &Arc<str>) {
+        self.additions.remove(name);
+        self.removals.remove(name);
         if !self.wants(name) {
             self.differs.remove(name);
             self.again.remove(name);
             return;
         }
         let again = self.again.contains(name);
-        match (self.target(state, name), self.held(state, name)) {
+        match (self.target(newest, name), self.held(newest, name)) {
             (Target::Unchanged, _) => {}
             (Target::Resource(new), Held::Acknowledged(old)) if old.version() == new.version() && !again => {
-                if state.resource(self.ty, name).map(Resource::version) == Some(new.version()) {
+                if newest.map(Resource::version) == Some(new.version()) {
                     self.rejections.remove(self.ty, name);
                 }
             }
             (Target::Resource(_), _) => {
                 self.additions.insert(Arc::clone(name));
             }
-            (Target::Nothing, Held::Unknown(_) | Held::Acknowledged(_)) => self.withdraw(state, name),
-            (Target::Nothing, Held::Unseen) if self.is_on_its_way(name) => self.withdraw(state, name),
+            (Target::Nothing, Held::Unknown(_) | Held::Acknowledged(_)) => self.withdraw(newest, name),
+            (Target::Nothing, Held::Unseen) if self.is_on_its_way(name) => self.withdraw(newest, name),
             (Target::Nothing, Held::Nothing) if !again => {}
             (Target::Nothing, Held::Unseen) if !again && !self.names.contains(name) => {}
-            (Target::Nothing, _) => self.deny(state, name),
+            (Target::Nothing, _) => self.deny(newest, name),
         }
     }
 
     /// Notes that a resource has to be taken from the client.
-    fn withdraw(&mut self, state: &State, name: &Arc<str>) {
+    fn withdraw(&mut self, newest: Option<&Resource>, name: &Arc<str>) {
         if self.protocol == Protocol::Delta || self.protocol.lists_all(self.ty) {
             self.removals.insert(Arc::clone(name));
             return;
         }
         self.again.remove(name);
-        self.hold(state, name, Held::Nothing);
+        self.hold(newest, name, Held::Nothing);
     }
 
     /// Notes that the client has to be told that there is no such resource.
-    fn deny(&mut self, state: &State, name: &Arc<str>) {
+    fn deny(&mut self, newest: Option<&Resource>, name: &Arc<str>) {
         if self.protocol == Protocol::Delta {
             self.additions.insert(Arc::clone(name));
             return;
         }
         self.again.remove(name);
-        self.hold(state, name, Held::Nothing);
+        self.hold(newest, name, Held::Nothing);
         self.must_answer |= self.ty.is_listed_whole();
     }
 
-    fn target(&self, state: &State, name: &str) -> Target {
-        let Some(newest) = state.resource(self.ty, name) else { return Target::Nothing };
+    /// What the client should hold of a name, of which this is the newest.
+    fn target(&self, newest: Option<&Resource>, name: &str) -> Target {
+        let Some(newest) = newest else { return Target::Nothing };
         if !self.rejections.rejects(self.ty, name, newest.version()) {
             return Target::Resource(newest.clone());
         }
-        match self.held(state, name) {
+        match self.held(Some(newest), name) {
             Held::Acknowledged(last) => Target::Resource(last),
             Held::Unknown(_) => Target::Unchanged,
             // It may hold that from an earlier stream, in which it rejected the newest.
@@ -205,17 +215,17 @@ impl Subscription {
         }
     }
 
-    /// What the client holds of a name that it wants.
-    fn held(&self, state: &State, name: &str) -> Held {
-        let in_step = || state.resource(self.ty, name).cloned().map_or(Held::Unseen, Held::Acknowledged);
+    /// What the client holds of a name that it wants, and of which this is the newest.
+    fn held(&self, newest: Option<&Resource>, name: &str) -> Held {
+        let in_step = || newest.cloned().map_or(Held::Unseen, Held::Acknowledged);
         self.differs.get(name).cloned().unwrap_or_else(in_step)
     }
 
-    /// Notes what the client holds of a name that it wants.
-    fn hold(&mut self, state: &State, name: &Arc<str>, held: Held) {
-        let is_in_step = match (state.resource(self.ty, name), &held) {
-            (Some(newest), held) => held.version() == Some(newest.version()),
-            (None, held) => matches!(held, Held::Unseen),
+    /// Notes what the client holds of a name that it wants, and of which this is the newest.
+    fn hold(&mut self, newest: Option<&Resource>, name: &Arc<str>, held: Held) {
+        let is_in_step = match newest {
+            Some(newest) => held.version() == Some(newest.version()),
+            None => matches!(held, Held::Unseen),
         };
         if is_in_step {
             self.differs.remove(name);

@@ -179,13 +179,14 @@ impl Subscription {
         for (name, version) in bad.into_iter().filter_map(|(name, content)| Some((name, content?.version())))
         {
             warn!(ty = %self.ty, %name, %version, error = message, "a resource was rejected");
-            let (keeps_another, kept) = match self.held(state, &name) {
+            let newest = state.resource(self.ty, &name);
+            let (keeps_another, kept) = match self.held(newest, &name) {
                 Held::Acknowledged(held) if held.version() != version => (true, Some(held)),
                 Held::Unknown(_) => (true, None),
                 Held::Acknowledged(_) | Held::Nothing | Held::Unseen => (false, None),
             };
             if self.wants(&name) && !keeps_another {
-                self.hold(state, &name, Held::Nothing);
+                self.hold(newest, &name, Held::Nothing);
             }
             let nack = Nack { version, message: message.clone(), at };
             self.rejections.insert(self.ty, &name, nack, kept);

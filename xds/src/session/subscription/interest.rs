@@ -147,11 +147,10 @@ impl Subscription {
         if std::mem::replace(&mut self.wildcard, true) {
             return;
         }
-        for resource in state
-            .resources(self.ty)
-            .filter(|resource| !self.names.contains(resource.name()))
-            .collect::<Vec<_>>()
-        {
+        let names = &self.names;
+        let new: Vec<_> =
+            state.resources(self.ty).filter(|resource| !names.contains(resource.name())).collect();
+        for resource in new {
             let name = Arc::from(resource.name());
             self.hold(Some(resource), &name, Held::Unseen);
             self.review(state, &name);
