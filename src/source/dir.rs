@@ -150,12 +150,10 @@ async fn keep_reading(mut folder: Folder, mut changes: Changes, readings: mpsc::
             return;
         }
         let pause = if folder.misses_nothing() { RESCAN } else { RESCAN_UNWATCHED };
-        if looks_at_everything {
-            due = Instant::now() + pause;
-        }
-        touched = timeout_at(due.min(Instant::now() + pause), changes.settled())
-            .await
-            .unwrap_or(Touched::Everything);
+        let next = Instant::now() + pause;
+        // Changes that are noticed do not put it off.
+        due = if looks_at_everything { next } else { due.min(next) };
+        touched = timeout_at(due, changes.settled()).await.unwrap_or(Touched::Everything);
     }
 }
 
