@@ -1,7 +1,7 @@
 //! The client status discovery service (`envoy.service.status.v3`): who is connected, and how far each client is.
 //!
 //! Whoever can connect can ask. Each stream is a client of its own, so one that does without aggregation is told once
-//! for each of its streams.
+//! for each of its streams. Reports are made one at a time, and only up to a size ([`Limits`](crate::Limits)).
 
 mod matcher;
 
@@ -19,7 +19,8 @@ use envoy_types::pb::{
     google::protobuf::{Any, Timestamp},
 };
 use futures_util::StreamExt;
-use tokio::task::spawn_blocking;
+use prost::Message;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
@@ -34,6 +35,9 @@ use crate::{
 /// The name of the service.
 pub(crate) const SERVICE: &str = "envoy.service.status.v3.ClientStatusDiscoveryService";
 
+/// What a resource takes in a report beside its content: its entry, and that encoded.
+const ENTRY_BYTES: usize = 512;
+
 /// What may be shown of resources.
 #[derive(Clone, Default)]
 pub(crate) struct Contents(Option<Arc<Redact>>);
@@ -45,6 +49,9 @@ type Redact = dyn Fn(ResourceType, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync
 pub(crate) struct Csds {
     pub(crate) clients: Clients,
     pub(crate) contents: Contents,
+    pub(crate) report_bytes: usize,
+    /// Lets one report be made at a time.
+    pub(crate) turn: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -75,10 +82,71 @@ impl ClientStatusDiscoveryService for Csds {
 impl Csds {
     /// Answers on a thread that no stream waits for: redacting all that clients hold takes a while.
     async fn answer(&self, request: ClientStatusRequest) -> Result<ClientStatusResponse, Status> {
+        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
+            return Err(Status::unavailable("the server is shutting down"));
+        };
         let csds = self.clone();
-        let answered = spawn_blocking(move || report(&csds.clients, &csds.contents, &request)).await;
+        let answered = spawn_blocking(move || {
+            // Held to the end even if nobody waits for the report any more.
+            let _turn = turn;
+            csds.report(&request)
+        })
+        .await;
         // Not what it panicked with: that may quote a resource.
         answered.unwrap_or_else(|_| Err(Status::internal("the status cannot be told")))
+    }
+
+    /// The clients that a request asks for: all of them, unless it has matchers, of which one must match.
+    fn report(&self, request: &ClientStatusRequest) -> Result<ClientStatusResponse, Status> {
+        let matches = |node: &Node| -> Result<bool, Unsupported> {
+            let mut wanted = request.node_matchers.is_empty();
+            for matcher in &request.node_matchers {
+                wanted |= matcher::matches(matcher, node)?;
+            }
+            Ok(wanted)
+        };
+        let unsupported = |unsupported: Unsupported| Status::unimplemented(unsupported.to_string());
+        let sizes = self.clients.visit(|node, session| {
+            let bytes = || node.metadata.encoded_len() + session.entries() * ENTRY_BYTES;
+            matches(node).map(|wanted| if wanted { bytes() } else { 0 })
+        });
+        let sizes: Vec<usize> = sizes.into_iter().collect::<Result<_, _>>().map_err(unsupported)?;
+        let entry_bytes = sizes.into_iter().sum();
+        self.check(entry_bytes, "match fewer nodes")?;
+
+        let seen =
+            self.clients.visit(|node, session| Ok(matches(node)?.then(|| (node.into(), resources(session)))));
+        let seen: Result<Vec<_>, _> = seen.into_iter().filter_map(Result::transpose).collect();
+        let seen = seen.map_err(unsupported)?;
+        let hidden = Contents::default();
+        let contents = if request.exclude_resource_contents { &hidden } else { &self.contents };
+        let shown = seen.iter().flat_map(|(_, resources)| resources).filter_map(|(_, sent)| sent.as_ref());
+        let content_bytes: usize = shown.map(|(_, resource)| resource.body().len()).sum();
+        if contents.0.is_some() {
+            self.check(entry_bytes + content_bytes, "match fewer nodes, or exclude contents")?;
+        }
+        // Contents come last, when no session is kept from its work.
+        let config = seen.into_iter().map(|(node, resources)| ClientConfig {
+            node: Some(node),
+            generic_xds_configs: resources
+                .into_iter()
+                .map(|(config, sent)| GenericXdsConfig {
+                    xds_config: sent.and_then(|(ty, resource)| contents.of(ty, &resource)),
+                    ..config
+                })
+                .collect(),
+            ..ClientConfig::default()
+        });
+        Ok(ClientStatusResponse { config: config.collect() })
+    }
+
+    /// Refuses a report of this size if that is too large.
+    fn check(&self, bytes: usize, hint: &str) -> Result<(), Status> {
+        if bytes <= self.report_bytes {
+            return Ok(());
+        }
+        let message = format!("the report would take {bytes} bytes of at most {}: {hint}", self.report_bytes);
+        Err(Status::resource_exhausted(message))
     }
 }
 
@@ -100,39 +168,6 @@ impl fmt::Debug for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Contents").field(&self.0.is_some()).finish()
     }
-}
-
-/// The clients that a request asks for: all of them, unless it has matchers, of which one must match.
-fn report(
-    clients: &Clients,
-    contents: &Contents,
-    request: &ClientStatusRequest,
-) -> Result<ClientStatusResponse, Status> {
-    let hidden = Contents::default();
-    let contents = if request.exclude_resource_contents { &hidden } else { contents };
-    let matches = |node: &Node| -> Result<bool, Unsupported> {
-        let mut wanted = request.node_matchers.is_empty();
-        for matcher in &request.node_matchers {
-            wanted |= matcher::matches(matcher, node)?;
-        }
-        Ok(wanted)
-    };
-    let seen = clients.visit(|node, session| Ok(matches(node)?.then(|| (node.into(), resources(session)))));
-    let seen: Result<Vec<_>, Unsupported> = seen.into_iter().filter_map(Result::transpose).collect();
-    let seen = seen.map_err(|unsupported| Status::unimplemented(unsupported.to_string()))?;
-    // Contents come last, when no session is kept from its work.
-    let config = seen.into_iter().map(|(node, resources)| ClientConfig {
-        node: Some(node),
-        generic_xds_configs: resources
-            .into_iter()
-            .map(|(config, sent)| GenericXdsConfig {
-                xds_config: sent.and_then(|(ty, resource)| contents.of(ty, &resource)),
-                ..config
-            })
-            .collect(),
-        ..ClientConfig::default()
-    });
-    Ok(ClientStatusResponse { config: config.collect() })
 }
 
 /// All that a client was told of, without contents, and what it was sent, if that is still in the state.

@@ -30,6 +30,9 @@ pub struct Limits {
     /// How long the metadata of a client's node may be, encoded, in bytes. Longer metadata is left out. Default
     /// 64 KiB.
     pub metadata_bytes: usize,
+    /// How much memory a report of clients' status (CSDS) may take, in bytes: about half a KiB for each resource of each
+    /// client, and the contents that are shown. A larger one is refused. Default 128 MiB, which is 260,000 resources.
+    pub report_bytes: usize,
     /// How long a connection may take to bring its first byte or, with TLS, to end its handshake; and a stream, to
     /// bring its first request. Default 30 seconds.
     pub first_request: Duration,
@@ -50,6 +53,7 @@ impl Default for Limits {
             names_per_type: 200_000,
             name_bytes: 1024,
             metadata_bytes: 64 << 10,
+            report_bytes: 128 << 20,
             first_request: Duration::from_secs(30),
             patience: Duration::from_secs(5),
         }

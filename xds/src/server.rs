@@ -147,7 +147,13 @@ impl Bound {
         health::set(&reporter, ServingStatus::NotServing).await;
         let health_changes = health::report(reporter, views.required(), shutdown.clone());
 
-        let csds = Csds { clients: clients.clone(), contents: self.contents, shutdown: shutdown.clone() };
+        let csds = Csds {
+            clients: clients.clone(),
+            contents: self.contents,
+            report_bytes: self.limits.report_bytes,
+            turn: Arc::new(Semaphore::new(1)),
+            shutdown: shutdown.clone(),
+        };
         let others =
             self.routes.add_service(health).add_service(ClientStatusDiscoveryServiceServer::new(csds));
         let incoming = accept::accept(self.listener, self.tls, &self.limits);

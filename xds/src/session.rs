@@ -241,6 +241,11 @@ impl Session {
         types
     }
 
+    /// How many resources [`Session::status`] may tell of, at most, without looking at each.
+    pub(crate) fn entries(&self) -> usize {
+        self.subscriptions.iter().map(|subscription| subscription.entries(&self.state)).sum()
+    }
+
     /// The resource that this session is to bring its client to.
     pub(crate) fn resource(&self, ty: ResourceType, name: &str) -> Option<&Resource> {
         self.state.resource(ty, name)

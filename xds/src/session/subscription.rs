@@ -256,6 +256,14 @@ impl Subscription {
         if self.wildcard { state.count(self.ty) } else { self.names.len() }
     }
 
+    /// How many names the client has been told of or is being told of, at most.
+    pub(super) fn entries(&self, state: &State) -> usize {
+        let on_their_way: usize = self.outstanding.iter().map(|response| response.batch.len()).sum();
+        // What differs is one of the names, if only names are wanted.
+        let differs = if self.wildcard { self.differs.len() } else { 0 };
+        self.subscribed(state) + differs.max(on_their_way)
+    }
+
     /// The version of this name, which it wants, that the client has acknowledged or claimed.
     pub(super) fn held_version(&self, state: &State, name: &str) -> Option<Version> {
         self.held(state.resource(self.ty, name), name).version()

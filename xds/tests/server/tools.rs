@@ -25,7 +25,7 @@ use envoy_types::pb::{
         rpc,
     },
 };
-use networkmesh_xds::{ListenAddress, ResourceType::Listener, Version, bind};
+use networkmesh_xds::{Change, Limits, ListenAddress, ResourceType::Listener, Version, bind};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, prost::Message};
 use tokio_stream::once;
 use tonic::{
@@ -130,6 +130,35 @@ async fn contents_are_shown_as_far_as_the_program_allows() -> Result {
     assert_eq!(contents(all), [None, None, text("1 without keys"), text("2 without keys")]);
     let none = ClientStatusRequest { exclude_resource_contents: true, ..ClientStatusRequest::default() };
     assert_eq!(contents(status(&address, none).await?), [const { None }; 4]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_that_is_too_large_is_refused() -> Result {
+    let (address, _folder) = socket()?;
+    let limits = Limits { report_bytes: 10_000, ..Limits::default() };
+    let server = Server::start(bind(&address)?.with_limits(limits).with_contents(|_, _, _| None));
+    server.set(Listener, "large", &"x".repeat(10_000));
+    let mut client = DeltaClient::open(&address).await?;
+    client.send(hello("alice-1")).await?;
+    let response = client.receive().await?;
+    client.ack(&response).await?;
+
+    let mut asker = ClientStatusDiscoveryServiceClient::new(connect(&address).await?);
+    let without_contents = ClientStatusRequest { exclude_resource_contents: true, ..Default::default() };
+    let refused = asker.fetch_client_status(ClientStatusRequest::default()).await;
+    assert_eq!(refused.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+    assert_eq!(asker.fetch_client_status(without_contents.clone()).await?.into_inner().config.len(), 1);
+
+    server.cache.apply((0..20).map(|n| Change::Set(Listener, format!("small-{n}"), "1".into())));
+    assert_eq!(client.receive().await?.resources.len(), 20);
+    let refused = asker.fetch_client_status(without_contents.clone()).await;
+    assert_eq!(refused.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+    let nobody =
+        StringMatcher { match_pattern: Some(MatchPattern::Exact("nobody".to_owned())), ignore_case: false };
+    let node_matchers = vec![NodeMatcher { node_id: Some(nobody), node_metadatas: Vec::new() }];
+    let narrowed = ClientStatusRequest { node_matchers, ..Default::default() };
+    assert_eq!(asker.fetch_client_status(narrowed).await?.into_inner().config.len(), 0);
     Ok(())
 }
 
