@@ -1,6 +1,6 @@
 //! The client status discovery service (`envoy.service.status.v3`): who is connected, and how far each client is.
 //!
-//! Whoever can connect can ask. Each stream is a client of its own, so one that does without aggregation is told once
+//! Whoever [`Views::may_inspect`] lets may ask. Each stream is a client of its own, so one that does without aggregation is told once
 //! for each of its streams. Reports are made one at a time, and only up to a size ([`Limits`](crate::Limits)).
 
 mod matcher;
@@ -26,10 +26,11 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use self::matcher::Unsupported;
 use crate::{
-    node::Node,
+    node::{Node, Peer},
     resource::{Resource, ResourceType},
     session::Session,
     status::{Clients, ResourceStatus},
+    view::Views,
 };
 
 /// The name of the service.
@@ -47,6 +48,7 @@ type Redact = dyn Fn(ResourceType, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync
 /// Answers from the list of clients.
 #[derive(Clone)]
 pub(crate) struct Csds {
+    pub(crate) views: Arc<dyn Views>,
     pub(crate) clients: Clients,
     pub(crate) contents: Contents,
     pub(crate) report_bytes: usize,
@@ -63,6 +65,7 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         request: Request<Streaming<ClientStatusRequest>>,
     ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
+        self.authorize(&request)?;
         let csds = self.clone();
         let responses = request.into_inner().then(move |request| {
             let csds = csds.clone();
@@ -75,11 +78,19 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         request: Request<ClientStatusRequest>,
     ) -> Result<Response<ClientStatusResponse>, Status> {
+        self.authorize(&request)?;
         self.answer(request.into_inner()).await.map(Response::new)
     }
 }
 
 impl Csds {
+    fn authorize<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        match request.extensions().get::<Peer>() {
+            Some(peer) if self.views.may_inspect(peer) => Ok(()),
+            _ => Err(Status::permission_denied("the status of clients is not for everybody")),
+        }
+    }
+
     /// Answers on a thread that no stream waits for: redacting all that clients hold takes a while.
     async fn answer(&self, request: ClientStatusRequest) -> Result<ClientStatusResponse, Status> {
         let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {

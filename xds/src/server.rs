@@ -147,7 +147,9 @@ impl Bound {
         health::set(&reporter, ServingStatus::NotServing).await;
         let health_changes = health::report(reporter, views.required(), shutdown.clone());
 
+        let views: Arc<dyn Views> = Arc::new(views);
         let csds = Csds {
+            views: Arc::clone(&views),
             clients: clients.clone(),
             contents: self.contents,
             report_bytes: self.limits.report_bytes,
@@ -160,7 +162,7 @@ impl Bound {
         let streams_per_connection = self.limits.streams_per_connection;
         let streams = Arc::new(Semaphore::new(self.limits.streams));
         let stop = shutdown.clone().cancelled_owned();
-        let context = Context { views: Box::new(views), clients, limits: self.limits, streams, shutdown };
+        let context = Context { views, clients, limits: self.limits, streams, shutdown };
         let service = Xds { context: Arc::new(context), others: others.prepare() };
         let serve = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -26,6 +26,18 @@ pub trait Views: Send + Sync + 'static {
     /// stream with `PERMISSION_DENIED`.
     fn cache(&self, node: &Node, peer: &Peer) -> Option<Cache>;
 
+    /// Whether whoever connects from there may ask for the status of all clients (CSDS): their nodes' metadata, the
+    /// names of what they are served, whichever view that is from, and what [`Bound::with_contents`] shows of it. If not
+    /// it is told `PERMISSION_DENIED`.
+    ///
+    /// Unless overridden only local processes and holders of a certificate may. A [`Cache`], which hides nothing from
+    /// anybody, lets everybody ask.
+    ///
+    /// [`Bound::with_contents`]: crate::Bound::with_contents
+    fn may_inspect(&self, peer: &Peer) -> bool {
+        matches!(peer, Peer::Process(_) | Peer::Tls { .. })
+    }
+
     /// The caches that have to be loaded before the server calls itself healthy. None, unless overridden.
     fn required(&self) -> Vec<Cache> {
         Vec::new()
@@ -35,6 +47,10 @@ pub trait Views: Send + Sync + 'static {
 impl Views for Cache {
     fn cache(&self, _: &Node, _: &Peer) -> Option<Cache> {
         Some(self.clone())
+    }
+
+    fn may_inspect(&self, _: &Peer) -> bool {
+        true
     }
 
     fn required(&self) -> Vec<Cache> {

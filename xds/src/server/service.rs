@@ -78,7 +78,7 @@ impl Method {
 
 /// What all streams of a server share.
 pub(super) struct Context {
-    pub(super) views: Box<dyn Views>,
+    pub(super) views: Arc<dyn Views>,
     pub(super) clients: Clients,
     pub(super) limits: Limits,
     pub(super) streams: Arc<Semaphore>,

@@ -25,7 +25,7 @@ use envoy_types::pb::{
         rpc,
     },
 };
-use networkmesh_xds::{Change, Limits, ListenAddress, ResourceType::Listener, Version, bind};
+use networkmesh_xds::{Cache, Change, Limits, ListenAddress, Peer, ResourceType::Listener, Version, bind};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, prost::Message};
 use tokio_stream::once;
 use tonic::{
@@ -159,6 +159,35 @@ async fn a_report_that_is_too_large_is_refused() -> Result {
     let node_matchers = vec![NodeMatcher { node_id: Some(nobody), node_metadatas: Vec::new() }];
     let narrowed = ClientStatusRequest { node_matchers, ..Default::default() };
     assert_eq!(asker.fetch_client_status(narrowed).await?.into_inner().config.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whom_a_view_may_be_hidden_from_is_not_told_the_status_of_others() -> Result {
+    let (local, _folder) = socket()?;
+    let anyone = "127.0.0.1:0".parse()?;
+    for (address, hides, code) in
+        [(&local, true, None), (&anyone, true, Some(Code::PermissionDenied)), (&anyone, false, None)]
+    {
+        let bound = bind(address)?;
+        let address = bound.address().clone();
+        let cache = Cache::new();
+        let shown = cache.clone();
+        let views = move |_: &networkmesh_xds::Node, _: &Peer| Some(shown.clone());
+        let server = if hides {
+            Server::start_with(bound, views, cache)
+        } else {
+            Server::start_with(bound, cache.clone(), cache)
+        };
+        let mut client = ClientStatusDiscoveryServiceClient::new(connect(&address).await?);
+        let request = ClientStatusRequest::default();
+        let fetched = client.fetch_client_status(request.clone()).await;
+        assert_eq!(fetched.err().map(|status| status.code()), code, "{address}");
+        let streamed = client.stream_client_status(once(request)).await;
+        assert_eq!(streamed.err().map(|status| status.code()), code, "{address}");
+        drop(client);
+        server.stop().await?;
+    }
     Ok(())
 }
 
