@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use model::api::DomainRouteStatus;
 use model::{InboundAuth, OutboundAuth, Snapshot, Token};
 use tokio::sync::watch;
-use xds::ResourceType;
+use xds::{ResourceType, TypeSummary};
 
 use super::problems::problems;
 use super::{
@@ -53,7 +53,7 @@ impl Observer {
             routes: routes(&snapshot),
             services: self.services(&snapshot),
             rejected: rejected(&snapshot),
-            envoys: self.gateways.clients.snapshot().into_iter().map(|client| self.envoy(client)).collect(),
+            envoys: self.gateways.clients.summaries().into_iter().map(|client| self.envoy(client)).collect(),
             dns: DnsStatus { address: self.dns_address.to_string(), responses: dns_responses(&self.dns) },
             certificate: self.certificate.as_ref().map(|state| certificate(&state.borrow())),
         };
@@ -79,15 +79,13 @@ impl Observer {
         snapshot.services.values().map(|known| service(known)).collect()
     }
 
-    fn envoy(&self, client: xds::ClientStatus) -> EnvoyStatus {
-        let counts = |(ty, status): (&ResourceType, &xds::TypeStatus)| {
-            let counts = ResourceCounts { sent: status.sent, acked: status.acked, nacked: status.nacked };
+    fn envoy(&self, client: xds::ClientStatus<TypeSummary>) -> EnvoyStatus {
+        let counts = |(ty, summary): (&ResourceType, &TypeSummary)| {
+            let counts = ResourceCounts { sent: summary.sent, acked: summary.acked, nacked: summary.nacked };
             (ty.to_string(), counts)
         };
-        let rejected = client.types.iter().flat_map(|(ty, status)| {
-            let nacked =
-                status.resources.iter().filter_map(|(name, resource)| Some((name, resource.nack.as_ref()?)));
-            nacked.map(move |(name, nack)| RejectedResource {
+        let rejected = client.types.iter().flat_map(|(ty, summary)| {
+            summary.rejected.iter().map(move |(name, nack)| RejectedResource {
                 resource: format!("{ty} {name}"),
                 object: self.object(*ty, name),
                 message: nack.message.clone(),

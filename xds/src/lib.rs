@@ -92,7 +92,7 @@ pub use resource::{InvalidVersion, Resource, ResourceType, Version};
 pub use server::bench;
 pub use server::{Bound, InvalidDescriptors, ServeError, bind};
 pub use session::{Nack, Protocol};
-pub use status::{ClientStatus, Clients, Rejection, ResourceStatus, TypeStatus};
+pub use status::{ClientStatus, Clients, Rejection, ResourceStatus, TypeStatus, TypeSummary};
 pub use store::{LoadError, Store};
 pub use tls::{Tls, TlsError, TlsSettings};
 pub use view::Views;

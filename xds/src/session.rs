@@ -43,7 +43,7 @@ use crate::{
     cache::State,
     limits::Limits,
     resource::{Resource, ResourceType, Version},
-    status::{ResourceStatus, TypeStatus},
+    status::{ResourceStatus, TypeStatus, TypeSummary},
 };
 pub use nack::Nack;
 pub(crate) use nack::Rejections;
@@ -224,21 +224,56 @@ impl Session {
                 resources
                     .insert(name.to_owned(), ResourceStatus { sent: version, acked: version, nack: None });
             }
-            for (name, nack) in self.rejections.of(ty) {
-                if subscription.wants(&name) {
-                    let resource = resources.entry(name.to_string()).or_default();
-                    resource.sent = Some(nack.version);
-                    resource.nack = Some(nack);
-                }
-            }
-            for (name, content) in subscription.unanswered().flat_map(|response| &response.batch) {
-                resources.entry(name.to_string()).or_default().sent = content.as_ref().map(Resource::version);
+            for (name, status) in self.unsettled(ty) {
+                resources.insert(name.to_string(), status);
             }
             if subscribed > 0 || !resources.is_empty() {
                 types.insert(ty, TypeStatus::new(subscribed, resources));
             }
         }
         types
+    }
+
+    /// The counts of [`Session::status`] and what is rejected. Costs as much as that, and what is not in step with the
+    /// state.
+    pub(crate) fn summary(&self) -> BTreeMap<ResourceType, TypeSummary> {
+        let mut types = BTreeMap::new();
+        for ty in ResourceType::ALL {
+            let subscription = self.subscription(ty);
+            let unsettled = self.unsettled(ty);
+            if !subscription.is_used(&self.state) && unsettled.is_empty() {
+                continue;
+            }
+            let names = unsettled.keys().filter(|name| subscription.wants(name));
+            let held = names.filter(|name| subscription.held_version(&self.state, name).is_some()).count();
+            let settled = subscription.held_count(&self.state) - held;
+            let subscribed = subscription.subscribed(&self.state);
+            types.insert(ty, TypeSummary::new(subscribed, settled, unsettled));
+        }
+        types
+    }
+
+    /// What became of the resources of which the client's last word is not that it holds them: those it rejects, and
+    /// those it has not answered.
+    fn unsettled(&self, ty: ResourceType) -> BTreeMap<Arc<str>, ResourceStatus> {
+        let subscription = self.subscription(ty);
+        let held = |name: &str| {
+            let wanted = subscription.wants(name);
+            let version = wanted.then(|| subscription.held_version(&self.state, name)).flatten();
+            ResourceStatus { sent: version, acked: version, nack: None }
+        };
+        let mut resources: BTreeMap<Arc<str>, ResourceStatus> = BTreeMap::new();
+        for (name, nack) in self.rejections.of(ty) {
+            if subscription.wants(&name) {
+                let status = ResourceStatus { sent: Some(nack.version), nack: Some(nack), ..held(&name) };
+                resources.insert(name, status);
+            }
+        }
+        for (name, content) in subscription.unanswered().flat_map(|response| &response.batch) {
+            let status = resources.entry(Arc::clone(name)).or_insert_with(|| held(name));
+            status.sent = content.as_ref().map(Resource::version);
+        }
+        resources
     }
 
     /// How many resources [`Session::status`] may tell of, at most, without looking at each.

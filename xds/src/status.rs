@@ -54,9 +54,19 @@ impl Clients {
         Self::default()
     }
 
-    /// All connected clients at this moment, the one connected first first.
+    /// All connected clients at this moment with each of their resources, the one connected first first.
+    ///
+    /// Costs as much as there are, and keeps each client from its work meanwhile: [`Clients::summaries`] does not.
     pub fn snapshot(&self) -> Vec<ClientStatus> {
-        self.streams().iter().map(|stream| stream.status()).collect()
+        self.streams().iter().map(|stream| stream.status(Session::status)).collect()
+    }
+
+    /// All connected clients at this moment, with how many resources they have and which they reject, the one connected
+    /// first first.
+    ///
+    /// Costs as much as they reject and are behind the state, however many resources there are.
+    pub fn summaries(&self) -> Vec<ClientStatus<TypeSummary>> {
+        self.streams().iter().map(|stream| stream.status(Session::summary)).collect()
     }
 
     /// Waits until this version of a resource is held by all clients that subscribe to it then, and by one at least.
@@ -176,7 +186,7 @@ impl Stream {
         ResourceType::ALL.into_iter().flat_map(of).collect()
     }
 
-    fn status(&self) -> ClientStatus {
+    fn status<T>(&self, types: impl Fn(&Session) -> BTreeMap<ResourceType, T>) -> ClientStatus<T> {
         ClientStatus {
             node: self.node.id.clone(),
             cluster: self.node.cluster.clone(),
@@ -184,7 +194,7 @@ impl Stream {
             peer: self.peer.to_string(),
             protocol: self.protocol,
             connected_since: self.connected_since,
-            types: self.lock().status(),
+            types: types(&self.lock()),
         }
     }
 }
@@ -233,10 +243,10 @@ pub struct Rejection {
     pub nack: Nack,
 }
 
-/// A connected client.
+/// A connected client, with all or with a summary of what it asks for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ClientStatus {
+pub struct ClientStatus<T = TypeStatus> {
     /// The node's id, as the client gives it.
     pub node: String,
     /// The node's cluster, as the client gives it.
@@ -250,7 +260,7 @@ pub struct ClientStatus {
     /// Since when its stream has been open.
     pub connected_since: Timestamp,
     /// What it asks for, by type.
-    pub types: BTreeMap<ResourceType, TypeStatus>,
+    pub types: BTreeMap<ResourceType, T>,
 }
 
 /// What a client asks for, was sent and said, for one type.
@@ -271,18 +281,50 @@ pub struct TypeStatus {
 
 impl TypeStatus {
     pub(crate) fn new(subscribed: usize, resources: BTreeMap<String, ResourceStatus>) -> Self {
-        let count =
-            |is: fn(&ResourceStatus) -> bool| resources.values().filter(|resource| is(resource)).count();
-        Self {
-            subscribed,
-            sent: count(|resource| resource.sent.is_some()),
-            acked: count(|resource| resource.sent.is_some() && resource.acked == resource.sent),
-            nacked: count(|resource| {
-                resource.nack.as_ref().is_some_and(|nack| Some(nack.version) == resource.sent)
-            }),
-            resources,
-        }
+        let [sent, acked, nacked] = counts(resources.values());
+        Self { subscribed, sent, acked, nacked, resources }
     }
+}
+
+/// How many resources of one type a client asks for, was sent, accepted and rejected.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TypeSummary {
+    /// How many resources it asks for.
+    pub subscribed: usize,
+    /// How many of them it was sent.
+    pub sent: usize,
+    /// How many it holds in the version it was last sent.
+    pub acked: usize,
+    /// How many it rejects in the version it was last sent.
+    pub nacked: usize,
+    /// The last rejection of each resource of which it has not accepted a newer version, by name.
+    pub rejected: BTreeMap<String, Nack>,
+}
+
+impl TypeSummary {
+    /// Of so many resources that are held in the version that was last sent, and others.
+    pub(crate) fn new(
+        subscribed: usize,
+        settled: usize,
+        unsettled: BTreeMap<Arc<str>, ResourceStatus>,
+    ) -> Self {
+        let [sent, acked, nacked] = counts(unsettled.values());
+        let rejected =
+            unsettled.into_iter().filter_map(|(name, status)| Some((name.to_string(), status.nack?)));
+        let rejected = rejected.collect();
+        Self { subscribed, sent: settled + sent, acked: settled + acked, nacked, rejected }
+    }
+}
+
+/// How many resources were sent, are held in the version that was last sent, and are rejected in it.
+fn counts<'a>(resources: impl Iterator<Item = &'a ResourceStatus> + Clone) -> [usize; 3] {
+    let count = |is: fn(&ResourceStatus) -> bool| resources.clone().filter(|resource| is(resource)).count();
+    [
+        count(|resource| resource.sent.is_some()),
+        count(|resource| resource.sent.is_some() && resource.acked == resource.sent),
+        count(|resource| resource.nack.as_ref().is_some_and(|nack| Some(nack.version) == resource.sent)),
+    ]
 }
 
 /// What became of one resource at a client.

@@ -62,6 +62,8 @@ pub(super) struct Subscription {
     /// Whether it has ever given names. From then on an empty list means nothing, not everything.
     has_named: bool,
     names: BTreeSet<Arc<str>>,
+    /// How many of the names the state has.
+    present: usize,
     /// What the client holds of the names it wants, where that is not what the state has: a client in step with the
     /// state costs no memory but its names.
     differs: BTreeMap<Arc<str>, Held>,
@@ -92,6 +94,7 @@ impl Subscription {
             wildcard: false,
             has_named: false,
             names: BTreeSet::new(),
+            present: 0,
             differs: BTreeMap::new(),
             again: BTreeSet::new(),
             additions: BTreeSet::new(),
@@ -121,6 +124,10 @@ impl Subscription {
             let is_gone = newest.is_none() && new.is_loaded();
             if is_gone {
                 self.rejections.remove(self.ty, name);
+            }
+            if self.names.contains(name) {
+                self.present -= usize::from(old.is_some());
+                self.present += usize::from(newest.is_some());
             }
             if self.wants(name) {
                 let name = Arc::from(name);
@@ -262,6 +269,20 @@ impl Subscription {
         // What differs is one of the names, if only names are wanted.
         let differs = if self.wildcard { self.differs.len() } else { 0 };
         self.subscribed(state) + differs.max(on_their_way)
+    }
+
+    /// How many names the client holds a version of that it has acknowledged or claimed. Costs as much as is not in step
+    /// with the state.
+    pub(super) fn held_count(&self, state: &State) -> usize {
+        let wanted = if self.wildcard { state.count(self.ty) } else { self.present };
+        let out_of_step = self.differs.keys().filter(|name| state.resource(self.ty, name).is_some()).count();
+        let other_versions = self.differs.values().filter(|held| held.version().is_some()).count();
+        wanted - out_of_step + other_versions
+    }
+
+    /// Whether the client has been told of any name. Costs as much as is not in step with the state.
+    pub(super) fn is_used(&self, state: &State) -> bool {
+        self.subscribed(state) > 0 || self.differs.values().any(|held| !matches!(held, Held::Unseen))
     }
 
     /// The version of this name, which it wants, that the client has acknowledged or claimed.

@@ -67,6 +67,7 @@ impl Stream {
     fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         self.cache.apply(changes);
         self.session.update(self.cache.state());
+        self.check_summary();
     }
 
     fn subscribe(&mut self, ty: ResourceType, names: &[&str]) {
@@ -120,15 +121,28 @@ impl Stream {
         interest: Interest,
     ) -> Result<(), Violation> {
         let (type_url, nonce) = (ty.type_url().to_owned(), nonce.to_owned());
-        self.session.request(
-            Request { node: None, type_url, nonce, error, holds_nothing: false, interest },
-            Timestamp::UNIX_EPOCH,
-        )
+        let request = Request { node: None, type_url, nonce, error, holds_nothing: false, interest };
+        let taken = self.session.request(request, Timestamp::UNIX_EPOCH);
+        self.check_summary();
+        taken
+    }
+
+    /// Nothing may be counted otherwise than one by one.
+    fn check_summary(&self) {
+        let counted = |(ty, status): (ResourceType, TypeStatus)| {
+            let nacks = status.resources.into_iter().filter_map(|(name, it)| Some((name, it.nack?)));
+            let TypeStatus { subscribed, sent, acked, nacked, .. } = status;
+            (ty, TypeSummary { subscribed, sent, acked, nacked, rejected: nacks.collect() })
+        };
+        let counted: BTreeMap<_, _> = self.session.status().into_iter().map(counted).collect();
+        assert_eq!(self.session.summary(), counted);
     }
 
     /// The responses that go out now.
     fn responses(&mut self) -> Vec<Response> {
-        std::iter::from_fn(|| self.session.next(self.now)).collect()
+        let responses = std::iter::from_fn(|| self.session.next(self.now)).collect();
+        self.check_summary();
+        responses
     }
 
     /// The only response that goes out now.

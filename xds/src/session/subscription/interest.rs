@@ -44,7 +44,10 @@ impl Subscription {
         let mut claims: HashMap<String, Option<Version>> =
             held.into_iter().map(|(name, version)| (name, version.parse().ok())).collect();
         let mut open: BTreeSet<Arc<str>> = self.again.clone();
-        open.extend(self.names.iter().filter(|name| state.resource(self.ty, name).is_none()).cloned());
+        let absent = self.names.iter().filter(|name| state.resource(self.ty, name).is_none()).cloned();
+        let absent: BTreeSet<_> = absent.collect();
+        self.present = self.names.len() - absent.len();
+        open.extend(absent);
         let wanted: Vec<&Resource> = if self.wildcard {
             state.resources(self.ty).collect()
         } else {
@@ -82,7 +85,9 @@ impl Subscription {
             // A client that asks for what it has may have dropped it meanwhile, so it gets it again. What it says
             // to hold in the request that opens the stream, it does hold.
             self.again.insert(Arc::clone(&name));
-            self.names.insert(Arc::clone(&name));
+            if self.names.insert(Arc::clone(&name)) {
+                self.present += self.count_present(state, [&name]);
+            }
             self.review(state, &name);
         }
     }
@@ -97,6 +102,7 @@ impl Subscription {
             if !self.names.remove(&name) {
                 continue;
             }
+            self.present -= self.count_present(state, [&name]);
             // The client drops the resource, unless the wildcard still covers it: it waits to be told.
             if self.wildcard {
                 self.again.insert(Arc::clone(&name));
@@ -122,6 +128,8 @@ impl Subscription {
             }
         }
         self.names = names;
+        self.present += self.count_present(state, &added);
+        self.present -= self.count_present(state, &dropped);
         for name in added.iter().chain(&dropped) {
             self.review(state, name);
         }
@@ -140,6 +148,11 @@ impl Subscription {
             self.again.insert(Arc::clone(&name));
             self.review(state, &name);
         }
+    }
+
+    /// How many of these names the state has.
+    fn count_present<'a>(&self, state: &State, names: impl IntoIterator<Item = &'a Arc<str>>) -> usize {
+        names.into_iter().filter(|name| state.resource(self.ty, name).is_some()).count()
     }
 
     /// Subscribes to all names.

@@ -323,6 +323,7 @@ impl World {
                 self.client.open();
             }
         }
+        self.stream.check_summary();
     }
 
     fn send(&mut self) {
