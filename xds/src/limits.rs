@@ -13,7 +13,8 @@ pub struct Limits {
     /// How many streams a connection may have open at once. Default 1,024: without aggregation Envoy opens one for
     /// each cluster's endpoints and for each secret.
     pub streams_per_connection: u32,
-    /// How many streams may be open at once. Default 4,096.
+    /// How many streams may be open at once, those that watch health or ask for the status of clients or by reflection
+    /// too. Default 4,096.
     pub streams: usize,
     /// The largest request in bytes. Default 16 MiB: a reconnecting client lists all it holds.
     pub request_bytes: usize,

@@ -9,6 +9,7 @@ use std::{
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use futures_util::stream;
+use http_body_util::BodyExt;
 use prost::Message;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,9 @@ pub(super) const SERVICES: [(&str, &str, Option<ResourceType>); 9] = [
     ),
     ("envoy.service.route.v3.VirtualHostDiscoveryService", "VirtualHosts", Some(ResourceType::VirtualHost)),
 ];
+
+/// Answers at once, and is not counted as a stream.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// A way to ask for resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +106,36 @@ impl Service<http::Request<Body>> for Xds {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let Some(method) = Method::of(request.uri().path()) else {
-            return Box::pin(self.others.call(request));
-        };
+        let Some(method) = Method::of(request.uri().path()) else { return self.call_other(request) };
         let open = Open { method, context: Arc::clone(&self.context) };
         Box::pin(async move {
             Ok(match method.protocol {
                 Protocol::Delta => open.answer::<DeltaDiscoveryRequest>(request).await,
                 Protocol::StateOfTheWorld => open.answer::<DiscoveryRequest>(request).await,
             })
+        })
+    }
+}
+
+impl Xds {
+    /// Other methods' streams count too, to the end of their responses.
+    fn call_other(&mut self, request: http::Request<Body>) -> <Self as Service<http::Request<Body>>>::Future {
+        // Whoever restarts a server that does not say that it is healthy must not do so because it is busy.
+        if request.uri().path() == HEALTH_CHECK {
+            return Box::pin(self.others.call(request));
+        }
+        let Ok(slot) = Arc::clone(&self.context.streams).try_acquire_owned() else {
+            return Box::pin(ready(Ok(too_many_streams().into_http())));
+        };
+        let response = self.others.call(request);
+        Box::pin(async move {
+            let hold = move |body: Body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _held = &slot;
+                    frame
+                }))
+            };
+            Ok(response.await?.map(hold))
         })
     }
 }
@@ -141,7 +166,7 @@ impl<Req: Into<Request> + Send + 'static> StreamingService<Req> for Open {
     /// them ends the session.
     fn call(&mut self, request: tonic::Request<Streaming<Req>>) -> Self::Future {
         let Ok(slot) = Arc::clone(&self.context.streams).try_acquire_owned() else {
-            return ready(Err(Status::resource_exhausted("too many streams")));
+            return ready(Err(too_many_streams()));
         };
         let driver = Driver::new(self.method, request, Arc::clone(&self.context), slot);
         let responses = stream::try_unfold(driver, |mut driver| async move {
@@ -150,6 +175,10 @@ impl<Req: Into<Request> + Send + 'static> StreamingService<Req> for Open {
         });
         ready(Ok(tonic::Response::new(Box::pin(responses))))
     }
+}
+
+fn too_many_streams() -> Status {
+    Status::resource_exhausted("too many streams")
 }
 
 #[cfg(test)]

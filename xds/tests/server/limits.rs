@@ -13,8 +13,9 @@ use envoy_types::pb::{
 use networkmesh_xds::{Cache, Limits, ListenAddress, Peer, ResourceType::Listener, bind};
 use tokio::{io::AsyncReadExt, net::UnixStream};
 use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{DeltaClient, Result, Server, hello, hello_for, set, socket};
+use crate::support::{DeltaClient, Result, Server, connect, hello, hello_for, set, socket};
 
 #[tokio::test]
 async fn a_client_that_asks_for_too_much_loses_its_stream_only() -> Result {
@@ -70,6 +71,24 @@ async fn a_stream_too_many_is_refused_before_it_says_anything() -> Result {
     assert_eq!(good.receive().await?.resources.len(), 1);
     drop(silent);
     while DeltaClient::open(&address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_of_tools_count_but_a_check_of_health_does_not() -> Result {
+    let (address, _folder) = socket()?;
+    let _server = Server::start(bind(&address)?.with_limits(Limits { streams: 1, ..Limits::default() }));
+    let mut health = HealthClient::new(connect(&address).await?);
+    let watched = health.watch(HealthCheckRequest::default()).await?;
+    let refused = health.watch(HealthCheckRequest::default()).await.err().ok_or("there is no room")?;
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(DeltaClient::open(&address).await.is_err());
+    health.check(HealthCheckRequest::default()).await?;
+
+    drop(watched);
+    while health.watch(HealthCheckRequest::default()).await.is_err() {
         tokio::task::yield_now().await;
     }
     Ok(())
