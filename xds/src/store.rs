@@ -9,7 +9,7 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, BufWriter, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,6 +18,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use envoy_types::pb::{envoy::service::discovery::v3 as discovery, google::protobuf::Any};
 use prost::Message;
+use rustix::{fs::OFlags, process::geteuid};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::watch,
@@ -64,8 +65,8 @@ pub enum LoadError {
         /// Why not.
         source: io::Error,
     },
-    /// Others than its owner may read or write it.
-    #[error("{0} is open to other users, so the state in it is not trusted")]
+    /// It belongs to another user, or others may read or write it.
+    #[error("{0} belongs to or is open to other users, so the state in it is not trusted")]
     Exposed(PathBuf),
     /// It is larger than any state that is read, 1 GiB.
     #[error("{0} is larger than 1 GiB")]
@@ -98,18 +99,22 @@ impl Store {
     pub fn load(&self) -> Result<Option<Stored>, LoadError> {
         let path = || self.path.clone();
         let unread = |source| LoadError::Read { path: path(), source };
-        let metadata = match fs::symlink_metadata(&self.path) {
+        // It is the file that is read which is looked at, not what may have been put there since. A pipe must not be
+        // waited for.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path);
+        let file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(unread)?,
         };
+        let metadata = file.metadata().map_err(unread)?;
         if !metadata.is_file() {
             return Err(unread(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
         }
-        if metadata.permissions().mode() & 0o077 != 0 {
+        if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
             return Err(LoadError::Exposed(path()));
         }
         let mut content = Vec::new();
-        let file = File::open(&self.path).map_err(unread)?;
         file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(unread)?;
         if content.len() as u64 > MAX_BYTES {
             return Err(LoadError::TooLarge(path()));
