@@ -88,7 +88,7 @@ impl Observer {
             summary.rejected.iter().map(move |(name, nack)| RejectedResource {
                 resource: format!("{ty} {name}"),
                 object: self.object(*ty, name),
-                message: nack.message.clone(),
+                message: nack.message.to_string(),
             })
         });
         EnvoyStatus {

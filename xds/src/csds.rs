@@ -213,7 +213,7 @@ fn resource(ty: ResourceType, name: &str, status: &ResourceStatus) -> GenericXds
                 seconds: nack.at.as_second(),
                 nanos: nack.at.subsec_nanosecond(),
             }),
-            details: nack.message.clone(),
+            details: nack.message.to_string(),
             version_info: nack.version.to_string(),
             ..UpdateFailureState::default()
         }),

@@ -19,6 +19,10 @@ use crate::{
 /// How many clients' rejections are remembered; the client that connected longest ago is forgotten first.
 const REMEMBERED_CLIENTS: usize = 256;
 
+/// How many rejections are remembered of clients that are gone. Beyond that, all those of one are forgotten; again the
+/// client that connected longest ago comes first.
+const REMEMBERED_REJECTIONS: usize = 10_000;
+
 /// The connected clients of one or more servers. Copies share it.
 #[derive(Clone, Debug, Default)]
 pub struct Clients(Arc<Shared>);
@@ -168,6 +172,21 @@ impl Registry {
         }
         rejections
     }
+
+    /// Forgets what clients that are gone have rejected, where that is too much.
+    fn forget_excess(&mut self) {
+        let connected: BTreeSet<usize> = self.streams.values().map(|stream| stream.rejections.id()).collect();
+        let is_gone = |rejections: &Rejections| !connected.contains(&rejections.id());
+        let gone = self.remembered.iter().filter(|(_, rejections)| is_gone(rejections));
+        let mut count: usize = gone.map(|(_, rejections)| rejections.count()).sum();
+        self.remembered.retain(|(_, rejections)| {
+            let is_excess = count > REMEMBERED_REJECTIONS && is_gone(rejections);
+            if is_excess {
+                count -= rejections.count();
+            }
+            !is_excess
+        });
+    }
 }
 
 impl Stream {
@@ -220,7 +239,12 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.clients.lock().streams.remove(&self.id);
+        let mut registry = self.clients.lock();
+        registry.streams.remove(&self.id);
+        if !self.stream.rejections.is_empty() {
+            registry.forget_excess();
+        }
+        drop(registry);
         self.clients.come_or_go(&self.stream);
     }
 }
@@ -371,7 +395,7 @@ mod tests {
         let streams = ["a", "a", "b"].map(|id| connect(&clients, id));
         assert!(!changes.has_changed().expect("the registry lives"), "nobody has rejected anything");
 
-        let nack = Nack { version: Version::of(b"bad"), message: "no".to_owned(), at: Timestamp::UNIX_EPOCH };
+        let nack = Nack { version: Version::of(b"bad"), message: "no".into(), at: Timestamp::UNIX_EPOCH };
         for stream in &streams[1..] {
             stream.stream.rejections.insert(ResourceType::Listener, &Arc::from("l"), nack.clone(), None);
         }
@@ -424,6 +448,31 @@ mod tests {
         let is_known = |id: &str| registry.remembered.iter().any(|((known, _), _)| known.id == id);
         assert!(is_known("0"), "it has come back since");
         assert!(!is_known("1"));
+    }
+
+    #[test]
+    fn as_many_rejections_of_clients_that_are_gone_are_remembered_as_may_be() {
+        let clients = Clients::new();
+        let reject = |id: &str, count: usize| {
+            let connection = connect(&clients, id);
+            let nack = Nack { version: Version::of(b"bad"), message: "no".into(), at: Timestamp::UNIX_EPOCH };
+            for n in 0..count {
+                let name = Arc::from(n.to_string());
+                connection.stream.rejections.insert(ResourceType::Cluster, &name, nack.clone(), None);
+            }
+            connection
+        };
+        let connected = reject("connected", REMEMBERED_REJECTIONS);
+        for id in ["first", "second"] {
+            drop(reject(id, REMEMBERED_REJECTIONS / 2));
+        }
+        drop(reject("third", 1));
+        drop(connect(&clients, "fourth"));
+        let count = |id| connect(&clients, id).stream.rejections.count();
+        assert_eq!(count("first"), 0, "it is forgotten");
+        assert_eq!(count("second"), REMEMBERED_REJECTIONS / 2);
+        assert_eq!(count("third"), 1);
+        assert_eq!(connected.stream.rejections.count(), REMEMBERED_REJECTIONS);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 use crate::{
@@ -16,16 +16,26 @@ use crate::{
 
 /// How many bytes of a client's error message are kept.
 const MESSAGE_BYTES: usize = 4096;
+/// How many bytes of messages are kept for one client before those that follow are cut short.
+const ALL_MESSAGES_BYTES: usize = 1 << 20;
+/// How many bytes of a message are kept then.
+const SHORT_MESSAGE_BYTES: usize = 256;
 
 /// A client's rejection of one version of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Nack {
     /// The version that was rejected.
     pub version: Version,
-    /// The client's words, cut after 4 KiB. If others were rejected with this resource they are named too.
-    pub message: String,
+    /// The client's words, cut after 4 KiB, or after 256 bytes if it has rejected a lot. If others were rejected with
+    /// this resource they are named too.
+    #[serde(serialize_with = "serialize_text")]
+    pub message: Arc<str>,
     /// When the rejection arrived.
     pub at: Timestamp,
+}
+
+fn serialize_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
 
 /// The rejections by one client, at most one for each resource. Copies share it.
@@ -38,7 +48,11 @@ pub(crate) struct Rejections {
     changes: watch::Sender<u64>,
 }
 
-type Nacks = BTreeMap<ResourceType, BTreeMap<Arc<str>, Rejected>>;
+#[derive(Debug, Default)]
+struct Nacks {
+    by_type: BTreeMap<ResourceType, BTreeMap<Arc<str>, Rejected>>,
+    message_bytes: usize,
+}
 
 #[derive(Debug)]
 struct Rejected {
@@ -54,25 +68,30 @@ impl Rejections {
     }
 
     /// Notes a rejection, and what the client keeps instead, as far as its stream knows.
-    pub(crate) fn insert(&self, ty: ResourceType, name: &Arc<str>, nack: Nack, kept: Option<Resource>) {
+    pub(crate) fn insert(&self, ty: ResourceType, name: &Arc<str>, mut nack: Nack, kept: Option<Resource>) {
         let mut nacks = self.lock();
-        let rejected = nacks.entry(ty).or_default();
+        let earlier = nacks.remove(ty, name);
         // An earlier stream may know it, unless it is this that is rejected now.
-        let kept = kept.or_else(|| rejected.remove(name)?.kept.filter(|kept| kept.version() != nack.version));
-        rejected.insert(Arc::clone(name), Rejected { nack, kept });
+        let kept = kept.or_else(|| earlier?.kept.filter(|kept| kept.version() != nack.version));
+        if nacks.message_bytes + nack.message.len() > ALL_MESSAGES_BYTES {
+            nack.message = shorten(&nack.message, SHORT_MESSAGE_BYTES).into();
+        }
+        nacks.message_bytes += nack.message.len();
+        nacks.by_type.entry(ty).or_default().insert(Arc::clone(name), Rejected { nack, kept });
         drop(nacks);
         self.count_change();
     }
 
     /// Forgets all of them.
     pub(super) fn clear(&self) {
-        if !std::mem::take(&mut *self.lock()).is_empty() {
+        let forgotten = std::mem::take(&mut *self.lock());
+        if forgotten.count() > 0 {
             self.count_change();
         }
     }
 
     pub(super) fn remove(&self, ty: ResourceType, name: &str) {
-        if self.lock().get_mut(&ty).is_some_and(|nacks| nacks.remove(name).is_some()) {
+        if self.lock().remove(ty, name).is_some() {
             self.count_change();
         }
     }
@@ -80,9 +99,13 @@ impl Rejections {
     /// Forgets those of resources that are gone.
     pub(super) fn forget_gone(&self, state: &State) {
         let mut nacks = self.lock();
+        let Nacks { by_type, message_bytes } = &mut *nacks;
         let mut gone = 0;
-        for (ty, rejected) in nacks.iter_mut() {
-            gone += rejected.extract_if(.., |name, _| state.resource(*ty, name).is_none()).count();
+        for (ty, rejected) in by_type {
+            for (_, rejected) in rejected.extract_if(.., |name, _| state.resource(*ty, name).is_none()) {
+                *message_bytes -= rejected.nack.message.len();
+                gone += 1;
+            }
         }
         drop(nacks);
         if gone > 0 {
@@ -92,19 +115,19 @@ impl Rejections {
 
     pub(super) fn rejects(&self, ty: ResourceType, name: &str, version: Version) -> bool {
         let nacks = self.lock();
-        let rejected = nacks.get(&ty).and_then(|rejected| rejected.get(name));
+        let rejected = nacks.by_type.get(&ty).and_then(|rejected| rejected.get(name));
         rejected.is_some_and(|rejected| rejected.nack.version == version)
     }
 
     /// What the client keeps instead of a resource that it rejects, if that is known.
     pub(super) fn kept(&self, ty: ResourceType, name: &str) -> Option<Resource> {
-        self.lock().get(&ty)?.get(name)?.kept.clone()
+        self.lock().by_type.get(&ty)?.get(name)?.kept.clone()
     }
 
     /// Those of one type, by name.
     pub(crate) fn of(&self, ty: ResourceType) -> BTreeMap<Arc<str>, Nack> {
         let nacks = self.lock();
-        let rejected = nacks.get(&ty).into_iter().flatten();
+        let rejected = nacks.by_type.get(&ty).into_iter().flatten();
         rejected.map(|(name, rejected)| (Arc::clone(name), rejected.nack.clone())).collect()
     }
 
@@ -114,7 +137,12 @@ impl Rejections {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().values().all(BTreeMap::is_empty)
+        self.count() == 0
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().count()
     }
 
     fn count_change(&self) {
@@ -126,20 +154,32 @@ impl Rejections {
     }
 }
 
+impl Nacks {
+    fn remove(&mut self, ty: ResourceType, name: &str) -> Option<Rejected> {
+        let removed = self.by_type.get_mut(&ty)?.remove(name)?;
+        self.message_bytes -= removed.nack.message.len();
+        Some(removed)
+    }
+
+    fn count(&self) -> usize {
+        self.by_type.values().map(BTreeMap::len).sum()
+    }
+}
+
 /// What to keep of an error message: its reason, cut after 4 KiB.
 ///
 /// Envoy dumps a resource that it cannot decode or that breaks a field's constraints, before or after the reason.
 /// The dump is left out, as it may hold tokens.
-pub(super) fn reason(message: &str) -> String {
+pub(super) fn reason(message: &str) -> Arc<str> {
     let Some((before, dump)) = message.split_once("goo.gle/debug") else {
-        return shorten(message.trim()).to_owned();
+        return shorten(message.trim(), MESSAGE_BYTES).into();
     };
     let after = dump.rsplit_once("\n: ").map_or("", |(_, after)| after);
-    shorten(format!("{before}{after}").trim_matches([':', ' ', '\n'])).to_owned()
+    shorten(format!("{before}{after}").trim_matches([':', ' ', '\n']), MESSAGE_BYTES).into()
 }
 
-fn shorten(message: &str) -> &str {
-    &message[..message.floor_char_boundary(MESSAGE_BYTES)]
+fn shorten(message: &str, bytes: usize) -> &str {
+    &message[..message.floor_char_boundary(bytes)]
 }
 
 /// Whom an error message blames, among the resources of the rejected response.
@@ -159,7 +199,7 @@ pub(super) enum Blame {
 /// and `Error adding/updating listener(s) NAME: REASON\nNAME: REASON\n`: that is certain. Elsewhere a name may
 /// turn up in a message by chance (a route configuration called `default`), so it is only a hint where to look first.
 pub(super) fn blame<'a>(message: &str, names: impl Iterator<Item = &'a Arc<str>> + Clone) -> Blame {
-    let message = shorten(message);
+    let message = shorten(message, MESSAGE_BYTES);
     let listed = [" cluster(s) ", " listener(s) "]
         .into_iter()
         .find_map(|kind| message.strip_prefix("Error adding/updating")?.strip_prefix(kind));
@@ -249,12 +289,38 @@ mod tests {
     }
 
     #[test]
+    fn the_messages_of_one_client_do_not_add_up_without_end() {
+        let rejections = Rejections::default();
+        let reject = |n: usize| {
+            let message = "x".repeat(MESSAGE_BYTES).into();
+            let nack = Nack { version: Version::of(b"bad"), message, at: Timestamp::UNIX_EPOCH };
+            rejections.insert(ResourceType::Cluster, &Arc::from(n.to_string()), nack, None);
+        };
+        let lengths = || -> BTreeSet<usize> {
+            rejections.of(ResourceType::Cluster).values().map(|nack| nack.message.len()).collect()
+        };
+        let whole = ALL_MESSAGES_BYTES / MESSAGE_BYTES;
+        (0..whole).for_each(reject);
+        (0..whole).for_each(reject);
+        assert_eq!(lengths(), [MESSAGE_BYTES].into(), "what is replaced no longer counts");
+        reject(whole);
+        assert_eq!(lengths(), [SHORT_MESSAGE_BYTES, MESSAGE_BYTES].into());
+
+        rejections.forget_gone(&State::default());
+        assert!(rejections.is_empty());
+        reject(0);
+        assert_eq!(lengths(), [MESSAGE_BYTES].into(), "what is forgotten no longer counts");
+        rejections.remove(ResourceType::Cluster, "0");
+        assert_eq!(rejections.lock().message_bytes, 0);
+    }
+
+    #[test]
     fn the_dump_of_a_rejected_resource_is_not_kept() {
         let message = "goo.gle/debugproto    \nname: \"filter\"\ntoken: \"hunter2\"\n: Proto constraint validation failed";
-        assert_eq!(reason(message), "Proto constraint validation failed");
+        assert_eq!(&*reason(message), "Proto constraint validation failed");
         let undecodable = "Unable to unpack as Cluster: goo.gle/debugstr  \nvalue: \"hunter2\"";
-        assert_eq!(reason(undecodable), "Unable to unpack as Cluster");
+        assert_eq!(&*reason(undecodable), "Unable to unpack as Cluster");
         assert_eq!(blamed(message, &["filter", "other"]), Blame::Mentioned(set(&["filter"])));
-        assert_eq!(reason("echo\n: no\n"), "echo\n: no");
+        assert_eq!(&*reason("echo\n: no\n"), "echo\n: no");
     }
 }

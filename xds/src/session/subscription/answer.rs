@@ -169,7 +169,7 @@ impl Subscription {
         self.must_answer |= self.protocol.lists_all(self.ty) && !resources.is_empty();
         let message = nack::reason(message);
         if resources.is_empty() {
-            warn!(ty = %self.ty, error = message, "a response without resources was rejected");
+            warn!(ty = %self.ty, error = &*message, "a response without resources was rejected");
         }
         // Envoy applies the good resources of some rejected responses but not of others. Sending them again is right
         // in both cases.
@@ -178,7 +178,7 @@ impl Subscription {
         self.doubt(state, others);
         for (name, version) in bad.into_iter().filter_map(|(name, content)| Some((name, content?.version())))
         {
-            warn!(ty = %self.ty, %name, %version, error = message, "a resource was rejected");
+            warn!(ty = %self.ty, %name, %version, error = &*message, "a resource was rejected");
             let newest = state.resource(self.ty, &name);
             let (keeps_another, kept) = match self.held(newest, &name) {
                 Held::Acknowledged(held) if held.version() != version => (true, Some(held)),
@@ -188,7 +188,7 @@ impl Subscription {
             if self.wants(&name) && !keeps_another {
                 self.hold(newest, &name, Held::Nothing);
             }
-            let nack = Nack { version, message: message.clone(), at };
+            let nack = Nack { version, message: Arc::clone(&message), at };
             self.rejections.insert(self.ty, &name, nack, kept);
             self.review(state, &name);
         }

@@ -124,10 +124,7 @@ fn the_status_tells_what_was_sent_acknowledged_and_rejected() {
     let a = &status.resources["a"];
     assert_eq!((a.sent, a.acked), (Some(version("bad")), Some(version("1"))));
     let nack = a.nack.as_ref().expect("it was rejected");
-    assert_eq!(
-        (nack.version, nack.message.as_str(), nack.at),
-        (version("bad"), "it is bad", Timestamp::UNIX_EPOCH)
-    );
+    assert_eq!((nack.version, &*nack.message, nack.at), (version("bad"), "it is bad", Timestamp::UNIX_EPOCH));
     let b = &status.resources["b"];
     assert_eq!((b.sent, b.acked, &b.nack), (Some(version("2")), Some(version("1")), &None));
 }

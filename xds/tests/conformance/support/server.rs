@@ -90,7 +90,7 @@ impl Server {
         let version = self.version(ty, name);
         let words = || {
             let nack = self.types(node).remove(&ty)?.resources.remove(name)?.nack?;
-            (nack.version == version).then_some(nack.message)
+            (nack.version == version).then(|| nack.message.to_string())
         };
         eventually(&format!("{ty} {name} is rejected"), async || words(), Option::is_some).await;
         words().unwrap()
