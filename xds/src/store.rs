@@ -268,6 +268,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use ResourceType::{Cluster, Secret};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tempfile::TempDir;
     use tokio::task::{JoinHandle, yield_now};
 
@@ -380,6 +381,9 @@ mod tests {
         let link = folder.path().join("link");
         symlink(&store.path, &link).expect("the name is free");
         assert!(matches!(Store::open(link).load(), Err(LoadError::Read { .. })));
+        let pipe = folder.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).expect("the name is free");
+        assert!(matches!(Store::open(pipe).load(), Err(LoadError::Read { .. })), "nobody writes to it");
     }
 
     #[tokio::test(start_paused = true)]
