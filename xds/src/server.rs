@@ -20,6 +20,7 @@ use tonic_health::{ServingStatus, server::health_reporter};
 use tonic_reflection::server::Builder as Reflection;
 use tracing::info;
 
+pub(crate) use self::service::Method;
 use self::service::{Context, SERVICES, Xds};
 use crate::{
     csds::{self, Contents, Csds},

@@ -72,8 +72,8 @@ pub(crate) struct Session {
     state: Arc<State>,
     subscriptions: [Subscription; ResourceType::ALL.len()],
     rejections: Rejections,
-    /// Whether the client has asked for clusters, which Envoy does first.
-    begun: bool,
+    /// Whether a first request for clusters from a client that holds none can only come from a new process.
+    may_begin_anew: bool,
     /// Whether the client has said that it holds something from an earlier stream.
     holds_something: bool,
     nonces: u64,
@@ -89,10 +89,15 @@ impl Session {
             state: Arc::default(),
             subscriptions: ResourceType::ALL.map(subscription),
             rejections,
-            begun: false,
+            may_begin_anew: true,
             holds_something: false,
             nonces: 0,
         }
+    }
+
+    /// The same with a client that need not be new because this stream is: it has others, or asks for a type alone.
+    pub(crate) fn amid_others(self) -> Self {
+        Self { may_begin_anew: false, ..self }
     }
 
     /// Takes a request that arrived at this time.
@@ -104,7 +109,8 @@ impl Session {
             return Ok(());
         };
         self.check_names(&request)?;
-        if ty == ResourceType::Cluster && !std::mem::replace(&mut self.begun, true) && request.holds_nothing {
+        // Envoy asks for clusters first.
+        if ty == ResourceType::Cluster && std::mem::take(&mut self.may_begin_anew) && request.holds_nothing {
             self.begin_anew();
         }
         if !request.holds_nothing && !self.subscription(ty).has_started() {

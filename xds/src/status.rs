@@ -13,6 +13,7 @@ use crate::{
     limits::Limits,
     node::{Node, Peer},
     resource::{ResourceType, Version},
+    server::Method,
     session::{Nack, Protocol, Rejections, Session},
 };
 
@@ -118,11 +119,15 @@ impl Clients {
         self.streams().iter().map(|stream| visit(&stream.node, &stream.lock())).collect()
     }
 
-    /// Registers a stream until the returned guard is dropped.
-    pub(crate) fn connect(&self, node: Node, peer: Peer, protocol: Protocol, limits: &Limits) -> Connection {
+    /// Registers a stream, for all types or for one, until the returned guard is dropped.
+    pub(crate) fn connect(&self, node: Node, peer: Peer, method: Method, limits: &Limits) -> Connection {
+        let protocol = method.protocol;
         let mut registry = self.lock();
         let rejections = registry.rejections(&node, &peer, &self.0.rejections);
-        let session = Mutex::new(Session::new(protocol, limits.clone(), rejections.clone()));
+        let session = Session::new(protocol, limits.clone(), rejections.clone());
+        let has_others = registry.streams.values().any(|stream| stream.rejections.id() == rejections.id());
+        let is_aggregated = method.ty.is_none();
+        let session = Mutex::new(if is_aggregated && !has_others { session } else { session.amid_others() });
         let connected_since = Timestamp::now();
         let stream = Arc::new(Stream { node, peer, protocol, connected_since, rejections, session });
         registry.opened += 1;
@@ -365,14 +370,22 @@ pub struct ResourceStatus {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+
     use super::*;
+    use crate::session::Request;
 
     fn node(id: &str) -> Node {
         Node { id: id.to_owned(), ..Node::default() }
     }
 
     fn connect(clients: &Clients, id: &str) -> Connection {
-        clients.connect(node(id), Peer::Process(None), Protocol::Delta, &Limits::default())
+        connect_by(clients, id, None)
+    }
+
+    fn connect_by(clients: &Clients, id: &str, ty: Option<ResourceType>) -> Connection {
+        let method = Method { protocol: Protocol::Delta, ty };
+        clients.connect(node(id), Peer::Process(None), method, &Limits::default())
     }
 
     #[test]
@@ -413,6 +426,24 @@ mod tests {
         let back = connect(&clients, "a");
         assert_eq!(clients.rejections(), [rejection("a")], "it comes back with what it rejected");
         drop(back);
+    }
+
+    #[test]
+    fn only_the_first_aggregated_stream_of_a_client_may_be_that_of_a_new_process() {
+        let clients = Clients::new();
+        let has_rejections_after = |connection: &Connection| {
+            let nack = Nack { version: Version::of(b"bad"), message: "no".into(), at: Timestamp::UNIX_EPOCH };
+            connection.stream.rejections.insert(ResourceType::Listener, &Arc::from("l"), nack, None);
+            let type_url = ResourceType::Cluster.type_url().to_owned();
+            let request = Request::from(DeltaDiscoveryRequest { type_url, ..Default::default() });
+            connection.session().request(request, Timestamp::UNIX_EPOCH).expect("within the limits");
+            !connection.stream.rejections.is_empty()
+        };
+        assert!(has_rejections_after(&connect_by(&clients, "a", Some(ResourceType::Cluster))));
+        let first = connect(&clients, "a");
+        assert!(has_rejections_after(&connect(&clients, "a")));
+        assert!(!has_rejections_after(&connect(&clients, "b")));
+        assert!(!has_rejections_after(&first));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl<Req: Into<Request>> Driver<Req> {
             return Err(Status::permission_denied("this node may see nothing"));
         };
         info!(node = node.id, peer = %self.peer, method = ?self.method, "a client connects");
-        let connection = clients.connect(node, self.peer.clone(), self.method.protocol, limits);
+        let connection = clients.connect(node, self.peer.clone(), self.method, limits);
         let mut states = cache.watch();
         connection.session().update(states.borrow_and_update().clone());
         self.session = Some(Served { connection, states });

@@ -60,10 +60,10 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// A way to ask for resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Method {
-    pub(super) protocol: Protocol,
+pub(crate) struct Method {
+    pub(crate) protocol: Protocol,
     /// The only type that may be asked for, unless the stream is aggregated.
-    pub(super) ty: Option<ResourceType>,
+    pub(crate) ty: Option<ResourceType>,
 }
 
 impl Method {

@@ -343,7 +343,7 @@ impl World {
 
     fn arrive(&mut self, request: Request) {
         let ty = ResourceType::from_type_url(&request.type_url).expect("a known type");
-        if ty == Clusters && !self.stream.session.begun && request.holds_nothing {
+        if ty == Clusters && self.stream.session.may_begin_anew && request.holds_nothing {
             self.rejected.clear();
         }
         self.stream.session.request(request, Timestamp::UNIX_EPOCH).expect("within the limits");
