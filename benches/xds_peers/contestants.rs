@@ -54,7 +54,7 @@ pub(crate) const CONTESTANTS: [Contestant; 6] = [
         layout: Layout::Ours,
     },
     Contestant {
-        name: "the same as Kuscia: its layout, snapshots, sotw",
+        name: "go-control-plane and layout as in Kuscia",
         mode: Some("kuscia"),
         protocol: Protocol::StateOfTheWorld,
         layout: Layout::Kuscia,

@@ -278,14 +278,20 @@ async fn burst(pair: &mut Pair<'_>) -> Result<Vec<String>, Failure> {
 /// Resident memory of the servers with one client, at each of these sizes.
 pub(crate) async fn memory(programs: &Programs, sizes: &[usize]) -> Result<(), Failure> {
     let mut rows: Vec<_> = CONTESTANTS.iter().map(|contestant| vec![contestant.name.to_owned()]).collect();
+    let mut contents = vec!["the resources alone, encoded".to_owned()];
     let mut header = vec!["".to_owned()];
     let mut empty = Vec::new();
     for services in [0].into_iter().chain(sizes.iter().copied()) {
         let folder = tempfile::tempdir()?;
         let materials = Materials::write_resources(folder.path(), services)?;
+        let bytes: usize =
+            materials.of(Layout::Ours).resources.iter().map(|it| it.name.len() + it.body.len()).sum();
+        let content = bytes as f64 / f64::from(1 << 20);
         header.push(format!("{} MB", grouped(services as u64)));
+        contents.push(format!("{content:.1}"));
         if services > 0 {
             header.push("per 1,000".to_owned());
+            contents.push(format!("{:.2}", content * 1000.0 / services as f64));
         }
         for (position, contestant) in CONTESTANTS.iter().enumerate() {
             let megabytes = resident(contestant, programs, &materials).await?;
@@ -298,6 +304,7 @@ pub(crate) async fn memory(programs: &Programs, sizes: &[usize]) -> Result<(), F
             }
         }
     }
+    rows.push(contents);
     let header: Vec<_> = header.iter().map(String::as_str).collect();
     print("Resident memory of the server with one client, at so many services", &header, &rows);
     Ok(())
