@@ -27,17 +27,27 @@
 //!   difference; before the first state is set, no client is told anything.
 //! - **A restart needs nobody.** A [`Store`] keeps the last state on disk. [`Cache::restore`] serves it to clients that
 //!   hold nothing until the sources of a new one answer.
-//! - **No client can do harm.** Connections, streams, sizes and names are bounded by [`Limits`]. A client that does not
+//! - **What a client may cost is bounded.** Connections, streams, sizes and names have [`Limits`]. A client that does not
 //!   read costs two responses and one state; one that does not answer is waited for by nobody but itself; one that
 //!   floods the server with requests is read more slowly; requests that make no sense are ignored or end their stream.
+//!   The limits are those of the server, not of each client: many streams that each ask for all they may do take
+//!   memory, and one client can take all streams. Let only those connect whom you know.
 //! - **Each client sees what it may.** A closure is enough to give each [`Node`] a cache of its own, or none
 //!   ([`Views`]). With [`Tls`] every client has to have a certificate, which the closure knows too ([`Peer`]).
 //! - **Standard tools work.** The server answers the client status discovery service (CSDS), gRPC's health protocol
 //!   and, with [`Bound::with_reflection`], reflection. No content of a resource is shown, unless
-//!   [`Bound::with_contents`] says how to redact it.
+//!   [`Bound::with_contents`] says how to redact it, and no status to whom [`Views::may_inspect`] does not let ask.
 //!
-//! Make before break holds within a stream, so aggregated streams are the better ones. Fetching (the protocol's unary
-//! methods) is not served.
+//! Make before break holds within a stream, so aggregated streams are the better ones.
+//!
+//! # Limitations
+//!
+//! - Fetching (the protocol's unary methods), names of the form `xdstp://…` and resources with a time to live are not
+//!   supported.
+//! - Envoy begins VHDS by asking for no virtual host and waits for an answer, which there is none to, and the listener
+//!   waits with it: give the config source of VHDS a small `initial_fetch_timeout`.
+//! - gRPC's C core, and so Python's, Ruby's and C++'s, gives a Unix socket's path as the authority, in a form that
+//!   HTTP/2 does not allow: set the channel argument `grpc.default_authority`, to `localhost` for instance.
 //!
 //! # Example
 //!

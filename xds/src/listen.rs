@@ -58,7 +58,7 @@ impl fmt::Display for ListenAddress {
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}")]
+#[error("cannot listen on {address}")]
 pub struct BindError {
     /// The address, as it was asked for.
     pub address: ListenAddress,

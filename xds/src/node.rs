@@ -99,6 +99,7 @@ impl From<&Node> for core::Node {
 
 /// Where a client connects from, as the operating system and TLS tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Peer {
     /// A process on this machine, through the Unix socket; its id, where the system tells it.
     Process(Option<i32>),

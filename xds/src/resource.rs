@@ -11,6 +11,7 @@ use triomphe::ThinArc;
 /// Their order is make-before-break: what comes first is needed by what comes later. Additions are sent in
 /// this order, removals in the reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[non_exhaustive]
 pub enum ResourceType {
     /// `envoy.config.cluster.v3.Cluster`, served by CDS.
     Cluster,

@@ -275,6 +275,7 @@ pub struct Rejection {
 /// A connected client, with all or with a summary of what it asks for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ClientStatus<T = TypeStatus> {
     /// The node's id, as the client gives it.
     pub node: String,
@@ -295,6 +296,7 @@ pub struct ClientStatus<T = TypeStatus> {
 /// What a client asks for, was sent and said, for one type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct TypeStatus {
     /// How many resources it asks for.
     pub subscribed: usize,
@@ -310,7 +312,7 @@ pub struct TypeStatus {
 
 impl TypeStatus {
     pub(crate) fn new(subscribed: usize, resources: BTreeMap<String, ResourceStatus>) -> Self {
-        let [sent, acked, nacked] = counts(resources.values());
+        let [sent, acked, nacked] = counts(&resources.values());
         Self { subscribed, sent, acked, nacked, resources }
     }
 }
@@ -318,6 +320,7 @@ impl TypeStatus {
 /// How many resources of one type a client asks for, was sent, accepted and rejected.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct TypeSummary {
     /// How many resources it asks for.
     pub subscribed: usize,
@@ -338,7 +341,7 @@ impl TypeSummary {
         settled: usize,
         unsettled: BTreeMap<Arc<str>, ResourceStatus>,
     ) -> Self {
-        let [sent, acked, nacked] = counts(unsettled.values());
+        let [sent, acked, nacked] = counts(&unsettled.values());
         let rejected =
             unsettled.into_iter().filter_map(|(name, status)| Some((name.to_string(), status.nack?)));
         let rejected = rejected.collect();
@@ -347,7 +350,7 @@ impl TypeSummary {
 }
 
 /// How many resources were sent, are held in the version that was last sent, and are rejected in it.
-fn counts<'a>(resources: impl Iterator<Item = &'a ResourceStatus> + Clone) -> [usize; 3] {
+fn counts<'a>(resources: &(impl Iterator<Item = &'a ResourceStatus> + Clone)) -> [usize; 3] {
     let count = |is: fn(&ResourceStatus) -> bool| resources.clone().filter(|resource| is(resource)).count();
     [
         count(|resource| resource.sent.is_some()),
@@ -359,6 +362,7 @@ fn counts<'a>(resources: impl Iterator<Item = &'a ResourceStatus> + Clone) -> [u
 /// What became of one resource at a client.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ResourceStatus {
     /// The version it was last sent, or that it said to hold when it connected. `None`: told that there is none.
     pub sent: Option<Version>,

@@ -56,6 +56,7 @@ type Stored = Vec<(ResourceType, String, Bytes)>;
 
 /// The file holds no state to begin with.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// It cannot be read, or is no file.
     #[error("cannot read the last state from {path}")]

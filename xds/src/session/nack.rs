@@ -23,6 +23,7 @@ const SHORT_MESSAGE_BYTES: usize = 256;
 
 /// A client's rejection of one version of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Nack {
     /// The version that was rejected.
     pub version: Version,
