@@ -1,4 +1,4 @@
-//! Translation of a domain's [`Snapshot`] into the resources of a stock Envoy.
+//! Translation of a domain's [`Snapshot`](model::Snapshot) into the resources of a stock Envoy.
 //!
 //! ```text
 //! application ─► internal-listener ─ scope of the host's domain
