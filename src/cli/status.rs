@@ -41,7 +41,10 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), CommandError> {
     let Status { domain, instance, version, key_fingerprint, source, .. } = status;
     writeln!(out, "Domain {domain}, gateway {instance}, networkmesh {version}")?;
     writeln!(out, "Key {key_fingerprint}")?;
-    writeln!(out, "Source {}: {} objects in {} files", source.kind, source.objects, source.files)?;
+    match source.files {
+        Some(files) => writeln!(out, "Source {}: {} objects in {files} files", source.kind, source.objects)?,
+        None => writeln!(out, "Source {} {}: {} objects", source.kind, source.location, source.objects)?,
+    }
     if let Some(certificate) = &status.certificate {
         writeln!(out, "External certificate until {}", certificate.not_after)?;
     }

@@ -112,8 +112,9 @@ impl DirectorySource {
         let left_out = FileId::of(state.statuses_folder())
             .map_err(|cause| SourceError::State { path: state.statuses_folder().to_owned(), cause })?;
         let (watcher, changes) = Watcher::start();
-        let folder = Folder::new(path, domain.clone(), left_out, watcher);
-        Ok(Self { folder, changes, delivery: Delivery::new(domain, Arc::new(state), statuses) })
+        let delivery =
+            Delivery::new(domain.clone(), path.to_string_lossy().into_owned(), Arc::new(state), statuses);
+        Ok(Self { folder: Folder::new(path, domain, left_out, watcher), changes, delivery })
     }
 
     /// Sends all objects to `events`, then every change of them, and keeps the statuses of `updates`, until

@@ -6,10 +6,10 @@
 mod dir;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use dir::{DEEPEST, is_hidden, is_manifest};
 pub use dir::{DirectorySettings, DirectorySource, SourceError};
@@ -20,15 +20,19 @@ pub use dir::{DirectorySettings, DirectorySource, SourceError};
 pub struct SourceReport {
     /// What the source reads.
     pub kind: SourceKind,
+    /// Where that is: the folder, or the API server and the namespace. Empty before the source runs.
+    #[serde(default)]
+    pub location: String,
     /// Everything was read at least once.
     pub synced: bool,
-    /// Number of manifest files.
-    pub files: usize,
+    /// Number of manifest files, where there are files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<usize>,
     /// Number of objects in force.
     pub objects: usize,
     /// What is wrong at present.
     pub problems: Vec<SourceProblem>,
-    /// When the source was last read.
+    /// When all of the source was last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_read: Option<Timestamp>,
 }
@@ -37,7 +41,15 @@ impl SourceReport {
     /// The report of a source that has read nothing yet.
     #[must_use]
     pub fn new(kind: SourceKind) -> Self {
-        Self { kind, synced: false, files: 0, objects: 0, problems: Vec::new(), last_read: None }
+        Self {
+            kind,
+            location: String::new(),
+            synced: false,
+            files: None,
+            objects: 0,
+            problems: Vec::new(),
+            last_read: None,
+        }
     }
 }
 
@@ -47,31 +59,35 @@ impl SourceReport {
 pub enum SourceKind {
     /// A directory of manifests.
     Directory,
+    /// A namespace of a Kubernetes API server.
+    Kubernetes,
 }
 
 impl fmt::Display for SourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Directory => "directory",
+            Self::Kubernetes => "kubernetes",
         })
     }
 }
 
-/// Something wrong with one file.
+/// Something wrong with one file or object, or with the source itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SourceProblem {
-    /// The file or folder.
-    #[serde(serialize_with = "as_text")]
-    pub file: PathBuf,
+    /// Where: the file or folder, the object, or the API server.
+    pub place: String,
     /// How bad it is.
     pub severity: Severity,
     /// What is wrong, and what to do about it.
     pub message: String,
 }
 
-/// Paths need not be UTF-8, which serde refuses; a report must never fail for that.
-fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
+impl SourceProblem {
+    /// A problem of the file or folder at `path`, which need not be UTF-8.
+    fn of_file(path: &Path, severity: Severity, message: String) -> Self {
+        Self { place: path.to_string_lossy().into_owned(), severity, message }
+    }
 }
 
 /// How bad a problem is.
@@ -94,11 +110,11 @@ mod tests {
     #[test]
     fn a_report_can_name_files_that_are_not_utf_8() {
         let mut report = SourceReport::new(SourceKind::Directory);
-        let file = PathBuf::from(OsStr::from_bytes(b"a\xff.yaml"));
-        report.problems.push(SourceProblem { file, severity: Severity::Error, message: "broken".to_owned() });
+        let file = Path::new(OsStr::from_bytes(b"a\xff.yaml"));
+        report.problems.push(SourceProblem::of_file(file, Severity::Error, "broken".to_owned()));
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["kind"], "directory");
-        assert_eq!(json["problems"][0]["file"], "a\u{fffd}.yaml");
+        assert_eq!(json["problems"][0]["place"], "a\u{fffd}.yaml");
         assert_eq!(json["problems"][0]["severity"], "error");
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn problems(status: &Status, ready: bool, now: Timestamp) -> Vec<Stri
         problems.push("no configuration is loaded yet".to_owned());
     }
     let errors = status.source.problems.iter().filter(|problem| problem.severity == Severity::Error);
-    problems.extend(errors.map(|problem| format!("{}: {}", problem.file.display(), problem.message)));
+    problems.extend(errors.map(|problem| format!("{}: {}", problem.place, problem.message)));
     for object in &status.rejected {
         problems.extend(object.errors.iter().map(|error| format!("{}: {error}", object.object)));
     }
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn each_problem_names_its_thing() {
         let source =
-            |severity| SourceProblem { file: "a.yaml".into(), severity, message: "is broken".to_owned() };
+            |severity| SourceProblem { place: "a.yaml".to_owned(), severity, message: "is broken".to_owned() };
         assert_eq!(
             after(|status| status.source.problems.push(source(Severity::Error))),
             ["a.yaml: is broken"]

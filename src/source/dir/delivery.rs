@@ -42,9 +42,10 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// The delivery of the objects of `domain`, whose routes have `statuses`.
+    /// The delivery of the objects of `domain` in the folder `location`, whose routes have `statuses`.
     pub(super) fn new(
         domain: DomainId,
+        location: String,
         state: Arc<StateFolder>,
         statuses: BTreeMap<String, DomainRouteStatus>,
     ) -> Self {
@@ -55,7 +56,7 @@ impl Delivery {
             routes: BTreeMap::new(),
             outbox: VecDeque::new(),
             has_begun: false,
-            report: SourceReport::new(SourceKind::Directory),
+            report: SourceReport { location, ..SourceReport::new(SourceKind::Directory) },
             folder_problems: Vec::new(),
             unwritten: BTreeMap::new(),
         }
@@ -112,12 +113,12 @@ impl Delivery {
         let Some(End { at, files, objects, problems }) = end else { return };
         for problem in problems.iter().filter(|problem| self.folder_problems.binary_search(problem).is_err())
         {
-            tracing::warn!(file = %problem.file.display(), "{}", problem.message);
+            tracing::warn!(file = problem.place, "{}", problem.message);
         }
         let is_whole = problems.iter().all(|problem| problem.severity == Severity::Warning);
         self.folder_problems = problems;
         self.report.synced = true;
-        self.report.files = files;
+        self.report.files = Some(files);
         self.report.objects = objects;
         self.report.last_read = Some(at);
         if !is_first {
@@ -193,9 +194,9 @@ impl Delivery {
                 "the status of the route cannot be written ({}) and would be lost if the mesh ended; free or mend the disk",
                 error.cause
             );
-            let problem = SourceProblem { file: error.file, severity: Severity::Error, message };
+            let problem = SourceProblem::of_file(&error.file, Severity::Error, message);
             if before.get(&error.name) != Some(&problem) {
-                tracing::error!(file = %problem.file.display(), "{}", problem.message);
+                tracing::error!(file = problem.place, "{}", problem.message);
             }
             self.unwritten.insert(error.name, problem);
         }

@@ -82,10 +82,8 @@ impl Files {
             .iter()
             .flat_map(|(path, problems)| problems.iter().map(move |problem| (path.as_ref(), problem)));
         let of_tree = self.tree.problems.iter().map(|(path, problem)| (path.as_path(), problem));
-        of_files.chain(of_tree).map(|(file, (severity, message))| SourceProblem {
-            file: file.to_owned(),
-            severity: *severity,
-            message: message.clone(),
+        of_files.chain(of_tree).map(|(file, (severity, message))| {
+            SourceProblem::of_file(file, *severity, message.clone())
         })
     }
 

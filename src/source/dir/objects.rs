@@ -159,7 +159,7 @@ impl ObjectsInForce {
                     key.reference(),
                     holder?.display()
                 );
-                Some(SourceProblem { file: file.to_path_buf(), severity: Severity::Error, message })
+                Some(SourceProblem::of_file(file, Severity::Error, message))
             })
         })
     }

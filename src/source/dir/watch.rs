@@ -180,14 +180,11 @@ impl Watcher {
     /// Why folders below `root` cannot be watched.
     pub(super) fn problem(&self, root: &Path) -> Option<SourceProblem> {
         let problem = self.problem.as_ref()?;
-        Some(SourceProblem {
-            file: root.to_owned(),
-            severity: Severity::Warning,
-            message: format!(
-                "cannot be watched ({problem}), so it is read every second instead; raise the system's limits of \
-                 inotify (fs.inotify.max_user_watches, fs.inotify.max_user_instances)"
-            ),
-        })
+        let message = format!(
+            "cannot be watched ({problem}), so it is read every second instead; raise the system's limits of inotify \
+             (fs.inotify.max_user_watches, fs.inotify.max_user_instances)"
+        );
+        Some(SourceProblem::of_file(root, Severity::Warning, message))
     }
 }
 

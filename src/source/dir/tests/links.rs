@@ -21,7 +21,7 @@ async fn the_swap_of_a_mounted_config_map_is_noticed() {
     let mut changes = [running.change().await, running.change().await];
     changes.sort();
     assert_eq!(changes, ["Apply DomainRoute alice/a to=two", "Delete DomainRoute alice/b"]);
-    assert_eq!(running.report(|report| report.files == 1).await.problems, []);
+    assert_eq!(running.report(|report| report.files == Some(1)).await.problems, []);
     folders.write("..2026_2/a.yaml", &route("a", "three"));
     assert_eq!(running.change().await, "Apply DomainRoute alice/a to=three");
 }

@@ -151,7 +151,7 @@ impl Running {
             report
                 .problems
                 .iter()
-                .find(|problem| problem.file == file && problem.message.contains(words))
+                .find(|problem| Path::new(&problem.place) == file && problem.message.contains(words))
                 .cloned()
         };
         let report = self.report(|report| find(report).is_some()).await;
@@ -203,6 +203,11 @@ fn tokens(token: &str) -> DomainRouteTokenStatus {
     let token =
         DomainRouteToken { is_ready: true, token: token.to_owned(), revision: 1, ..Default::default() };
     DomainRouteTokenStatus { tokens: vec![token], ..Default::default() }
+}
+
+/// The first tokens of a route.
+fn first_tokens(token: &str) -> StatusChange {
+    StatusChange::Tokens { before: Box::default(), after: Box::new(tokens(token)) }
 }
 
 fn domain(name: &str) -> String {

@@ -4,7 +4,7 @@ use super::*;
 async fn a_status_is_on_disk_before_it_is_said_and_survives_a_restart() {
     let folders = Folders::with(&[("a.yaml", &route("a", "one"))]);
     let (mut running, _) = folders.start().await;
-    running.update("a", StatusChange::Tokens(tokens("sealed"))).await;
+    running.update("a", first_tokens("sealed")).await;
     let said = status_of(&running.event().await);
     assert_eq!(said.token_status, tokens("sealed"));
     assert_eq!(folders.read_status("a"), said);
@@ -13,8 +13,8 @@ async fn a_status_is_on_disk_before_it_is_said_and_survives_a_restart() {
     assert_eq!(mode(&folders.state()), 0o700);
 
     // The same again changes nothing; a status of no route is nobody's.
-    running.update("a", StatusChange::Tokens(tokens("sealed"))).await;
-    running.update("gone", StatusChange::Tokens(tokens("sealed"))).await;
+    running.update("a", first_tokens("sealed")).await;
+    running.update("gone", first_tokens("sealed")).await;
     running.update("a", StatusChange::Destination { authorized: true, unreachable: false }).await;
     assert!(status_of(&running.event().await).is_destination_authorized);
     assert!(!folders.status_file("gone").exists());
@@ -32,7 +32,7 @@ async fn a_status_is_on_disk_before_it_is_said_and_survives_a_restart() {
 async fn a_status_outlives_the_replacement_of_its_manifest() {
     let folders = Folders::with(&[("a.yaml", &route("a", "one"))]);
     let (mut running, _) = folders.start().await;
-    running.update("a", StatusChange::Tokens(tokens("sealed"))).await;
+    running.update("a", first_tokens("sealed")).await;
     running.event().await;
     folders.remove("a.yaml");
     assert_eq!(running.change().await, "Delete DomainRoute alice/a");
@@ -69,6 +69,7 @@ async fn updates_that_wait_are_kept_even_when_no_event_is_taken_and_the_source_i
             status: ConditionStatus::True,
             reason: "Test".to_owned(),
             message: second.to_string(),
+            gateway: None,
             last_transition_time: None,
         };
         timeout(DEADLINE, running.update("a", StatusChange::Condition(condition)))
@@ -85,11 +86,11 @@ async fn a_status_that_cannot_be_written_is_said_reported_and_written_later() {
     let (mut running, _) = folders.start().await;
     let statuses = folders.state().join("domainroutes");
     fs::remove_dir(&statuses).expect("a removed folder");
-    running.update("a", StatusChange::Tokens(tokens("a"))).await;
+    running.update("a", first_tokens("a")).await;
     assert_eq!(status_of(&running.event().await).token_status, tokens("a"));
     running.problem(&folders.status_file("a"), "cannot be written").await;
     fs::create_dir(&statuses).expect("a folder");
-    running.update("b", StatusChange::Tokens(tokens("b"))).await;
+    running.update("b", first_tokens("b")).await;
     assert_eq!(running.change().await, "Apply DomainRoute alice/b to=one");
     assert_eq!(folders.read_status("a").token_status, tokens("a"));
     running.report(|report| report.problems.is_empty()).await;
