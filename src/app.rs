@@ -31,9 +31,10 @@ use self::settings::{dns_settings, external_certificate, gateway_settings};
 use self::xds_server::XdsServer;
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
-use crate::handshake::{self, Destination, Ledger, negotiate_all};
+use crate::handshake::{self, Acceptance, Destination, Ledger, negotiate_all};
 use crate::program::{ExternalCertificate, Gateways, Programmer};
 use crate::programmed::keep_programmed;
+use crate::replicas::Replicas;
 use crate::source::{DirectorySettings, DirectorySource, SourceError, SourceKind, SourceReport};
 use crate::status::Observer;
 
@@ -161,6 +162,7 @@ impl App {
         parts.spawn(named("the source", source.run(events_in, updates, report_in, stop.clone())));
         parts.spawn(named("the index", keep_index(index, events, snapshots_in, updates_in.clone())));
 
+        let replicas = Replicas::alone(identity.instance.clone());
         let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
         let translator = Translator::new(&identity.domain, gateway_settings(&config));
         let dns_metrics = Arc::new(dns::Metrics::default());
@@ -199,13 +201,16 @@ impl App {
             parts.spawn(named("the DNS server", async { log_error(serve_dns.await) }));
 
             let ledger = Ledger::new(snapshots, updates_in);
-            let programmed = keep_programmed(translator, gateways.clone(), ledger.clone(), stop.clone());
+            let instance = identity.instance.clone();
+            let programmed =
+                keep_programmed(translator, gateways.clone(), ledger.clone(), instance, stop.clone());
             parts.spawn(named("the conditions of routes", programmed));
-            let destination = Destination::new(identity.clone(), ledger.clone(), gateways.clone());
+            let tokens = Acceptance { ledger, gateways, replicas };
+            let destination = Destination::new(identity.clone(), tokens.clone());
             let serve = handshake::serve(handshake, destination, shutdown.clone());
             negotiation.spawn(named("the handshake server", serve));
             let address = reachable(config.listen.internal);
-            let negotiate = negotiate_all(identity, gateways, address, ledger, shutdown.clone());
+            let negotiate = negotiate_all(identity, tokens, address, shutdown.clone());
             negotiation.spawn(named("the negotiation", negotiate));
             ended = tokio::select! {
                 // Parts that end on shutdown have not failed.

@@ -13,6 +13,7 @@ mod metrics;
 pub mod output;
 mod program;
 mod programmed;
+mod replicas;
 mod serve;
 pub mod source;
 pub mod status;

@@ -29,6 +29,7 @@ pub(crate) async fn keep_programmed(
     translator: Translator,
     gateways: Gateways,
     ledger: Ledger,
+    instance: String,
     shutdown: CancellationToken,
 ) {
     let mut snapshots = gateways.programmed.clone();
@@ -38,6 +39,7 @@ pub(crate) async fn keep_programmed(
     let mut watch = Watch {
         translator,
         gateways,
+        instance,
         snapshot: Arc::new(empty),
         open: BTreeMap::new(),
         rejected: BTreeMap::new(),
@@ -66,6 +68,8 @@ pub(crate) async fn keep_programmed(
 struct Watch {
     translator: Translator,
     gateways: Gateways,
+    /// The name of this gateway.
+    instance: String,
     snapshot: Arc<Snapshot>,
     /// The routes whose answer is awaited, and their resources.
     open: BTreeMap<Owner, Vec<(ResourceType, String)>>,
@@ -117,7 +121,8 @@ impl Watch {
         let mut verdicts = Vec::new();
         for (route, rejection) in &rejections {
             self.open.remove(route);
-            verdicts.extend(self.verdict(route, rejected(rejection)));
+            let condition = Condition { gateway: Some(self.instance.clone()), ..rejected(rejection) };
+            verdicts.extend(self.verdict(route, condition));
         }
         for route in accepted {
             self.open.remove(&route);
@@ -188,6 +193,7 @@ fn condition(status: ConditionStatus, reason: &str, message: String) -> Conditio
         status,
         reason: reason.to_owned(),
         message,
+        gateway: None,
         last_transition_time: Some(Time(Timestamp::now())),
     }
 }

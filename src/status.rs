@@ -216,6 +216,7 @@ pub(crate) mod tests {
             status,
             reason: "Reason".to_owned(),
             message: "message".to_owned(),
+            gateway: None,
             last_transition_time: None,
         }
     }

@@ -17,6 +17,7 @@ mod domain;
 mod endpoints;
 mod error;
 mod event;
+mod heartbeats;
 mod index;
 mod manifest;
 mod names;
@@ -24,12 +25,15 @@ mod object;
 mod route;
 mod service;
 mod snapshot;
+mod settle;
 mod status;
 mod token;
 
 pub use cluster_route::expand as expand_cluster_route;
+pub use domain::public_key_of;
 pub use error::{FieldError, FieldErrors, Problem};
 pub use event::Event;
+pub use heartbeats::{HEARTBEAT_PERIOD, Heartbeats};
 pub use index::Index;
 pub use manifest::{Document, ManifestError, read_manifests};
 pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
@@ -39,6 +43,7 @@ pub use route::{
     OutboundRoute, PortProtocol, TokenSettings, Trust,
 };
 pub use service::{Access, PortScope, Protocol, Service};
+pub use settle::{settle_tokens, with_listed};
 pub use snapshot::{Changed, Snapshot};
 pub use status::{StatusChange, StatusUpdate};
 pub use token::{TOKEN_BYTES, Token, TokenValue};

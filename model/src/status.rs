@@ -19,8 +19,13 @@ pub struct StatusUpdate {
 pub enum StatusChange {
     /// One condition.
     Condition(Condition),
-    /// The tokens.
-    Tokens(DomainRouteTokenStatus),
+    /// The tokens, where nobody else has changed them meanwhile.
+    Tokens {
+        /// What the change was made from.
+        before: Box<DomainRouteTokenStatus>,
+        /// What takes its place.
+        after: Box<DomainRouteTokenStatus>,
+    },
     /// What the last contact with the destination showed.
     Destination {
         /// The destination knows this route and its keys.
@@ -32,14 +37,16 @@ pub enum StatusChange {
 
 impl StatusChange {
     /// Changes `status`; answers whether anything is different now. A condition's transition time is kept where its
-    /// `status` stays the same.
+    /// `status` stays the same. Tokens that are not what the change was made from stay what they are.
     pub fn apply(&self, status: &mut DomainRouteStatus) -> bool {
         match self {
             Self::Condition(condition) => apply_condition(condition, &mut status.conditions),
-            Self::Tokens(tokens) => {
-                let changed = status.token_status != *tokens;
-                status.token_status.clone_from(tokens);
-                changed
+            Self::Tokens { before, after } => {
+                let changes = status.token_status == **before && before != after;
+                if changes {
+                    status.token_status.clone_from(after);
+                }
+                changes
             }
             Self::Destination { authorized, unreachable } => {
                 let before = (status.is_destination_authorized, status.is_destination_unreachable);
@@ -70,7 +77,7 @@ fn apply_condition(new: &Condition, conditions: &mut Vec<Condition>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ConditionStatus;
+    use crate::api::{ConditionStatus, DomainRouteToken};
 
     fn accepted(status: ConditionStatus, message: &str, second: i64) -> StatusChange {
         StatusChange::Condition(Condition {
@@ -78,8 +85,24 @@ mod tests {
             status,
             reason: "Test".into(),
             message: message.into(),
+            gateway: None,
             last_transition_time: Some(Time(jiff::Timestamp::from_second(second).expect("a time"))),
         })
+    }
+
+    fn tokens(revision: i64) -> DomainRouteTokenStatus {
+        let revision_token = DomainRouteToken { revision, ..DomainRouteToken::default() };
+        DomainRouteTokenStatus { revision_token, ..DomainRouteTokenStatus::default() }
+    }
+
+    #[test]
+    fn tokens_that_another_writer_has_changed_stay() {
+        let mut status = DomainRouteStatus { token_status: tokens(1), ..DomainRouteStatus::default() };
+        let change = |before, after| StatusChange::Tokens { before: Box::new(tokens(before)), after: Box::new(tokens(after)) };
+        assert!(!change(1, 1).apply(&mut status));
+        assert!(change(1, 2).apply(&mut status));
+        assert!(!change(1, 3).apply(&mut status));
+        assert_eq!(status.token_status, tokens(2));
     }
 
     #[test]

@@ -82,6 +82,7 @@ fn condition(type_: &str, reason: &str, problem: Option<&str>) -> Condition {
         status: if problem.is_none() { ConditionStatus::True } else { ConditionStatus::False },
         reason: reason.to_owned(),
         message: problem.unwrap_or_default().to_owned(),
+        gateway: None,
         last_transition_time: Some(Time(Timestamp::now())),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use certs::{Fingerprint, PublicKey};
 use jiff::Timestamp;
-use model::api::DomainRouteTokenStatus;
+use model::api::DomainRouteToken;
 use model::{Direction, DomainId, InboundAuth, Token, TokenSettings};
 use proto::handshake::{Ciphertext, HandshakeKind, HandshakeRequest, TokenConfig, TokenState};
 use tokio::sync::Semaphore;
@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
-use super::ledger::{Ledger, LedgerError};
+use super::acceptance::{Acceptance, AcceptanceError};
+use super::ledger::LedgerError;
 use super::mint::{MintError, Minted, mint};
 use super::state;
 use super::turns::Turns;
 use crate::app::Identity;
-use crate::program::Gateways;
 
-/// How long the gateways may take to accept a new token.
+/// How long all gateways of this domain may take to accept a new token.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a handshake may take in all; the gateway in front gives up two seconds later.
@@ -70,8 +70,8 @@ pub(super) enum Refusal {
     /// Too much is under way.
     #[error("too many handshakes at once; try again")]
     Busy,
-    /// The token is stored, but not in force.
-    #[error("the gateway of {0} did not accept the token in time; try again")]
+    /// The token is stored, but not in force everywhere.
+    #[error("not every gateway of {0} accepted the token in time; try again")]
     GatewayLate(DomainId),
     /// The token is not stored. Why concerns this side only.
     #[error("the token could not be kept; try again")]
@@ -84,8 +84,7 @@ pub(super) enum Refusal {
 /// Makes tokens for one domain, for all sources that have a route to it.
 pub(crate) struct Destination {
     identity: Identity,
-    ledger: Ledger,
-    gateways: Gateways,
+    acceptance: Acceptance,
     /// Two handshakes of one source would take each other's place before either is in force.
     turns: Turns<DomainId>,
     places: Semaphore,
@@ -94,12 +93,11 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// A destination that keeps tokens in `ledger` and answers once `gateways` accept them.
-    pub(crate) fn new(identity: Identity, ledger: Ledger, gateways: Gateways) -> Self {
+    /// A destination that answers once a token is accepted.
+    pub(crate) fn new(identity: Identity, acceptance: Acceptance) -> Self {
         Self {
             identity,
-            ledger,
-            gateways,
+            acceptance,
             turns: Turns::new(),
             places: Semaphore::new(MAX_COMPUTING),
             warned: Mutex::default(),
@@ -135,7 +133,7 @@ impl Destination {
         revision: Option<i64>,
         sent: Option<&str>,
     ) -> TokenState {
-        let snapshot = self.ledger.snapshot();
+        let snapshot = self.acceptance.ledger.snapshot();
         let Some(route) = snapshot.inbound.get(source) else { return TokenState::NoAuthentication };
         let InboundAuth::Token { accepted, .. } = &route.auth else { return TokenState::NoAuthentication };
         let Some(revision) = revision else { return TokenState::TokenRevisionInputInvalid };
@@ -179,7 +177,7 @@ impl Destination {
         }
         let _turn = turn.lock().await;
         let Minted { stored, answered } = self.mint(share.token.0.clone(), settings.peer_key.clone()).await?;
-        let (revision, expires) = self.offer(source, &settings, stored).await?;
+        let (revision, expires) = self.offer(source, &settings, &stored).await?;
         info!(%source, revision, "token negotiated");
         Ok(proto::handshake::Token {
             token: Ciphertext(answered),
@@ -190,7 +188,7 @@ impl Destination {
 
     /// How tokens are made with `source`; `None` where there is no route from it, or one without tokens.
     fn token_settings(&self, source: &DomainId) -> Option<TokenSettings> {
-        match &self.ledger.snapshot().inbound.get(source)?.auth {
+        match &self.acceptance.ledger.snapshot().inbound.get(source)?.auth {
             InboundAuth::Token { settings, .. } => Some(settings.clone()),
             InboundAuth::None => None,
         }
@@ -216,37 +214,32 @@ impl Destination {
         }
     }
 
-    /// Stores the token, waits until the gateways accept it, and marks it ready. Answers its revision and end.
+    /// Stores the token and waits until it is ready. Answers its revision and end.
     async fn offer(
         &self,
         source: &DomainId,
         settings: &TokenSettings,
-        sealed: String,
+        sealed: &str,
     ) -> Result<(i64, Timestamp), Refusal> {
         let now = Timestamp::now();
         let offer = |status: &_| {
             let (revision, expires) = state::next_revision(status, settings.rolling_update_period, now);
-            Some(state::with_offered(status, state::NewToken { sealed, revision, expires }, now))
+            let new = state::NewToken { sealed: sealed.to_owned(), revision, expires };
+            Some(state::with_offered(status, new, now))
         };
-        let offered = self.ledger.change_tokens(Direction::Inbound, source, offer).await?.revision_token;
-        let revision = offered.revision;
-        if timeout(GATEWAY_TIMEOUT, self.gateways.accept_token(source, revision)).await.is_err() {
-            return Err(Refusal::GatewayLate(self.identity.domain.clone()));
+        let offered = self.acceptance.ledger.change_tokens(Direction::Inbound, source, offer).await?;
+        let DomainRouteToken { revision, expiration_time, .. } = offered.revision_token;
+        let completed = timeout(GATEWAY_TIMEOUT, self.acceptance.completed(source, revision)).await;
+        match completed.map_err(|_| Refusal::GatewayLate(self.identity.domain.clone()))? {
+            Ok(()) => Ok((revision, expiration_time.map_or(now, |time| time.0))),
+            Err(AcceptanceError::Replaced) => Err(Refusal::Busy),
+            Err(AcceptanceError::Ledger(error)) => Err(error.into()),
         }
-        let ready = |status: &DomainRouteTokenStatus| {
-            (status.revision_token.revision == revision)
-                .then(|| state::with_ready(status, &self.identity.instance))
-        };
-        let stored = self.ledger.change_tokens(Direction::Inbound, source, ready).await?;
-        if stored.revision_token.revision != revision {
-            return Err(LedgerError::Overtaken.into());
-        }
-        Ok((revision, offered.expiration_time.map_or(now, |time| time.0)))
     }
 
     async fn note_proof(&self, source: &DomainId, revision: i64) {
         let change = |status: &_| state::with_proven(status, revision, Timestamp::now());
-        let noted = self.ledger.change_tokens(Direction::Inbound, source, change);
+        let noted = self.acceptance.ledger.change_tokens(Direction::Inbound, source, change);
         let noted = timeout(PROOF_TIMEOUT, noted).await.unwrap_or(Err(LedgerError::NotStored));
         if let Err(error) = noted {
             debug!(%source, revision, %error, "proof of a token not stored; the next probe repeats it");

@@ -25,9 +25,6 @@ pub(crate) enum LedgerError {
         "the status was not stored within {STORE_TIMEOUT:?}; see the source's problems in `networkmesh status`"
     )]
     NotStored,
-    /// Another writer changed the tokens at the same time.
-    #[error("another writer changed the tokens at the same time; it is tried again")]
-    Overtaken,
 }
 
 /// Changes the status of routes, one change at a time for each route, and returns once a snapshot shows the change.
@@ -58,7 +55,8 @@ impl Ledger {
     }
 
     /// Replaces the tokens of the route to or from `peer` by what `change` makes of them, and returns what they are
-    /// then. Nothing is written where `change` answers `None`.
+    /// then. Nothing is written where `change` answers `None`. If another gateway of this domain changes the tokens at
+    /// the same time, `change` is asked again about what they are then.
     ///
     /// Times are cut to whole seconds, the precision of Kubernetes and of the state folder: so the tokens come back
     /// as they were sent.
@@ -69,32 +67,47 @@ impl Ledger {
         &self,
         direction: Direction,
         peer: &DomainId,
-        change: impl FnOnce(&DomainRouteTokenStatus) -> Option<DomainRouteTokenStatus>,
+        change: impl Fn(&DomainRouteTokenStatus) -> Option<DomainRouteTokenStatus>,
     ) -> Result<DomainRouteTokenStatus, LedgerError> {
         let turn = self.turns.of(&(direction, peer.clone()));
         let _turn = turn.lock().await;
-        let snapshot = self.snapshot();
-        let (object, status) = route_in(&snapshot, direction, peer).ok_or(LedgerError::RouteGone)?;
-        let current = &status.token_status;
-        let Some(wanted) = change(current).map(in_seconds).filter(|wanted| wanted != current) else {
-            return Ok(current.clone());
-        };
-        let update = StatusUpdate { object: object.clone(), change: StatusChange::Tokens(wanted.clone()) };
-        let mut snapshots = self.snapshots();
-        let is_other = |snapshot: &Arc<Snapshot>| {
-            route_in(snapshot, direction, peer).is_none_or(|(_, status)| status.token_status != *current)
-        };
-        let stored = async {
-            self.updates.send(update).await.map_err(|_| LedgerError::NotStored)?;
-            let snapshot = snapshots.wait_for(is_other).await.map_err(|_| LedgerError::NotStored)?;
-            match route_in(&snapshot, direction, peer) {
-                None => Err(LedgerError::RouteGone),
-                Some((_, status)) if status.token_status == wanted => Ok(()),
-                Some(_) => Err(LedgerError::Overtaken),
+        let changed = async {
+            let mut snapshot = self.snapshot();
+            loop {
+                let (object, status) = route_in(&snapshot, direction, peer).ok_or(LedgerError::RouteGone)?;
+                let before = &status.token_status;
+                let Some(after) = change(before).map(in_seconds).filter(|after| after != before) else {
+                    return Ok(before.clone());
+                };
+                let next = self.store(object, direction, peer, before, &after).await?;
+                if route_in(&next, direction, peer).is_some_and(|(_, status)| status.token_status == after) {
+                    return Ok(after);
+                }
+                snapshot = next;
             }
         };
-        timeout(STORE_TIMEOUT, stored).await.unwrap_or(Err(LedgerError::NotStored))?;
-        Ok(wanted)
+        timeout(STORE_TIMEOUT, changed).await.unwrap_or(Err(LedgerError::NotStored))
+    }
+
+    /// Sends a change of the tokens of the route `object`, and answers the snapshot in which they are not what they
+    /// were `before`: that change was stored then, or another writer was faster.
+    async fn store(
+        &self,
+        object: &ObjectRef,
+        direction: Direction,
+        peer: &DomainId,
+        before: &DomainRouteTokenStatus,
+        after: &DomainRouteTokenStatus,
+    ) -> Result<Arc<Snapshot>, LedgerError> {
+        let change = StatusChange::Tokens { before: Box::new(before.clone()), after: Box::new(after.clone()) };
+        let update = StatusUpdate { object: object.clone(), change };
+        let mut snapshots = self.snapshots();
+        let is_other = |snapshot: &Arc<Snapshot>| {
+            route_in(snapshot, direction, peer).is_none_or(|(_, status)| status.token_status != *before)
+        };
+        self.updates.send(update).await.map_err(|_| LedgerError::NotStored)?;
+        let snapshot = snapshots.wait_for(is_other).await.map_err(|_| LedgerError::NotStored)?;
+        Ok(Arc::clone(&snapshot))
     }
 
     /// Sends a change that no decision depends on, such as a condition.

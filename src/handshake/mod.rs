@@ -9,9 +9,14 @@
 //!                                                          carries the token proves that the source has it too
 //! ```
 //!
+//! Several gateways of one domain share the status of its routes. One of them negotiates as the source of a route; as
+//! destination, whoever is asked offers the token, and every gateway lists itself as soon as it accepts it
+//! ([`acceptance`]).
+//!
 //! What happens when is decided in [`state`], which is pure; every change of a route's tokens goes through the
 //! [`ledger`], so that two changes never overwrite each other.
 
+mod acceptance;
 mod client;
 mod contact;
 mod destination;
@@ -25,6 +30,7 @@ mod supervisor;
 mod tests;
 mod turns;
 
+pub(crate) use acceptance::Acceptance;
 pub(crate) use destination::Destination;
 pub(crate) use ledger::Ledger;
 pub(crate) use negotiate::negotiate_all;

@@ -1,4 +1,4 @@
-//! Keeps the token of every route out of this domain fresh, and forgets expired ones of routes in.
+//! Keeps the token of every route out of this domain fresh.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::acceptance::{Acceptance, keep_accepted};
 use super::client::{CallError, HandshakeClient};
 use super::contact::{Contact, NegotiationError};
 use super::ledger::Ledger;
@@ -19,9 +20,10 @@ use super::state::{self, Action, Source};
 use super::supervisor::supervise;
 use crate::app::Identity;
 use crate::program::Gateways;
+use crate::replicas::Replicas;
 
 /// The longest time that is waited for a clock time; a clock that is set meanwhile is noticed after it.
-const CLOCK_CHECK: Duration = Duration::from_secs(5);
+pub(super) const CLOCK_CHECK: Duration = Duration::from_secs(5);
 
 /// Time between two complaints about one route. A peer may fail in another way each time, and a complaint costs a
 /// line in the log, a write to the source and a snapshot.
@@ -33,22 +35,20 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Negotiates for every route until `shutdown`, through the gateway of this domain at `address`.
 pub(crate) async fn negotiate_all(
     identity: Identity,
-    gateways: Gateways,
+    tokens: Acceptance,
     address: SocketAddr,
-    ledger: Ledger,
     shutdown: CancellationToken,
 ) {
-    let snapshots = ledger.snapshots();
+    let snapshots = tokens.ledger.snapshots();
     let client = HandshakeClient { domain: identity.domain, key: identity.key, gateway: address };
-    let instance = identity.instance;
-    let failing = Arc::default();
-    let negotiation = Arc::new(Negotiation { client, gateways, ledger, instance, failing });
+    let Acceptance { ledger, gateways, replicas } = tokens.clone();
+    let negotiation = Arc::new(Negotiation { client, gateways, ledger, replicas, failing: Arc::default() });
     let run = |direction, peer, changed: Arc<Notify>| {
-        let negotiation = Arc::clone(&negotiation);
+        let (negotiation, tokens) = (Arc::clone(&negotiation), tokens.clone());
         async move {
             match direction {
                 Direction::Outbound => negotiation.keep_fresh(&peer, &changed).await,
-                Direction::Inbound => negotiation.forget_expired(&peer, &changed).await,
+                Direction::Inbound => keep_accepted(&tokens, &peer, &changed).await,
             }
         }
     };
@@ -59,7 +59,7 @@ struct Negotiation {
     client: HandshakeClient,
     gateways: Gateways,
     ledger: Ledger,
-    instance: String,
+    replicas: Replicas,
     /// Every route that fails holds a copy: so the count of references tells how many do.
     failing: Arc<()>,
 }
@@ -82,10 +82,20 @@ impl Negotiation {
         // Until then this domain's own gateway answers that there is no such service.
         let _ = timeout(GATEWAY_TIMEOUT, self.gateways.lead_to(destination)).await;
         let mut memory = Memory::default();
+        let mut replicas = self.replicas.clone();
         loop {
             let route = self.ledger.snapshot().outbound.get(destination).cloned();
             let Some(route) = route else { return };
             let OutboundAuth::Token { settings, sending } = &route.auth else { return };
+            if !self.replicas.is_chosen(&route.status.token_status.revision_initializer) {
+                // Another gateway does it, and what this one remembers of it is soon out of date.
+                memory = Memory::default();
+                tokio::select! {
+                    () = changed.notified() => {}
+                    () = replicas.changed() => {}
+                }
+                continue;
+            }
             if memory.peer_key.replace(settings.peer_key.clone()).is_some_and(|old| old != settings.peer_key)
             {
                 memory.source.peer_changed();
@@ -113,9 +123,11 @@ impl Negotiation {
         let new = self.client.negotiate(&route.destination, peer_key, revision, Timestamp::now()).await?;
         let sealed = self.client.key.public_key().seal(new.value.as_bytes());
         let sealed = sealed.map_err(|error| CallError::Internal(error.to_string()))?;
-        let token = state::NewToken { sealed, revision: new.revision, expires: new.expires };
-        let change =
-            |status: &_| Some(state::with_negotiated(status, token, &self.instance, Timestamp::now()));
+        let change = |status: &_| {
+            let token =
+                state::NewToken { sealed: sealed.clone(), revision: new.revision, expires: new.expires };
+            Some(state::with_negotiated(status, token, self.replicas.own(), Timestamp::now()))
+        };
         self.ledger.change_tokens(Direction::Outbound, &route.destination, change).await?;
         Ok(new.revision)
     }
@@ -169,31 +181,10 @@ impl Negotiation {
             self.ledger.note(&route.object, change).await;
         }
     }
-
-    /// Returns once the route is gone. `changed` tells that it is to be looked at.
-    async fn forget_expired(&self, source: &DomainId, changed: &Notify) {
-        loop {
-            let route = self.ledger.snapshot().inbound.get(source).cloned();
-            let Some(route) = route else { return };
-            let now = Timestamp::now();
-            match state::next_expiry(&route.status.token_status) {
-                Some(time) if time <= now => {
-                    let change = |status: &_| state::without_expired(status, now);
-                    let outcome = self.ledger.change_tokens(Direction::Inbound, source, change).await;
-                    if let Err(error) = outcome {
-                        warn!(%source, %error, "expired tokens not removed; retrying");
-                        wait(now + CLOCK_CHECK, changed).await;
-                    }
-                }
-                Some(time) => wait(time, changed).await,
-                None => changed.notified().await,
-            }
-        }
-    }
 }
 
 /// Waits until `time`, a change of the route or the next look at the clock, whatever comes first.
-async fn wait(time: Timestamp, changed: &Notify) {
+pub(super) async fn wait(time: Timestamp, changed: &Notify) {
     let duration = time.duration_since(Timestamp::now());
     let duration = Duration::try_from(duration).unwrap_or_default().min(CLOCK_CHECK);
     let _ = timeout(duration, changed.notified()).await;
@@ -211,7 +202,8 @@ mod tests {
         let gateway = SocketAddr::from(([127, 0, 0, 1], 1));
         let client = HandshakeClient { domain: identity("alice").domain, key: ALICE.clone(), gateway };
         let gateways = Gateways::new(ledger.snapshot()).0;
-        (routes, Negotiation { client, gateways, ledger, instance: String::new(), failing: Arc::default() })
+        let replicas = Replicas::alone("a".to_owned());
+        (routes, Negotiation { client, gateways, ledger, replicas, failing: Arc::default() })
     }
 
     /// Tells that the peer failed with `message`, stores it, and answers how often it was written.

@@ -203,16 +203,6 @@ pub(super) fn with_offered(
     }
 }
 
-/// The destination's status once `instance`'s gateway accepts the newest token.
-pub(super) fn with_ready(status: &DomainRouteTokenStatus, instance: &str) -> DomainRouteTokenStatus {
-    let mut status = status.clone();
-    status.revision_token.is_ready = true;
-    status.revision_token.effective_instances = vec![instance.to_owned()];
-    status.tokens.retain(|token| token.revision != status.revision_token.revision);
-    status.tokens.push(status.revision_token.clone());
-    status
-}
-
 /// The destination's status once the source proved that it has the token of `revision`; `None` if that is known.
 pub(super) fn with_proven(
     status: &DomainRouteTokenStatus,
@@ -259,6 +249,8 @@ fn has_expired(token: &DomainRouteToken, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use model::{settle_tokens, with_listed};
+
     use super::*;
 
     const PERIOD: Option<Duration> = Some(Duration::from_secs(100));
@@ -274,13 +266,19 @@ mod tests {
     /// A destination that took part in handshakes at each of `seconds`, all of them to the end.
     fn destination(seconds: impl IntoIterator<Item = i64>) -> DomainRouteTokenStatus {
         seconds.into_iter().fold(DomainRouteTokenStatus::default(), |status, second| {
-            with_ready(&offered(&status, second), "gateway")
+            ready(&offered(&status, second))
         })
     }
 
     fn offered(status: &DomainRouteTokenStatus, second: i64) -> DomainRouteTokenStatus {
         let (revision, expires) = next_revision(status, PERIOD, at(second));
         with_offered(status, NewToken { sealed: format!("sealed-{revision}"), revision, expires }, at(second))
+    }
+
+    /// The status once the only gateway accepts the newest token.
+    fn ready(status: &DomainRouteTokenStatus) -> DomainRouteTokenStatus {
+        let listed = with_listed(status, status.revision_token.revision, "gateway").expect("a new token");
+        settle_tokens(&listed, &["gateway".to_owned()].into()).expect("all gateways have it")
     }
 
     fn revisions(status: &DomainRouteTokenStatus) -> Vec<i64> {
@@ -411,7 +409,7 @@ mod tests {
         let mut status = with_proven(&destination([0]), 1, at(0)).expect("it was not proven before");
         assert_eq!(with_proven(&status, 1, at(1)), None);
         for second in 1..20 {
-            status = with_ready(&offered(&status, second), "gateway");
+            status = ready(&offered(&status, second));
             assert!(revisions(&status).contains(&1), "at {second}");
             assert!(revisions(&status).len() <= KEPT_TOKENS + 1);
         }

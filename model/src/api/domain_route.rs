@@ -236,6 +236,9 @@ pub struct Condition {
     /// A sentence for people.
     #[serde(default)]
     pub message: String,
+    /// The gateway that says so, where it does not hold for all of the domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// When `status` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,

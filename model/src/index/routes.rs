@@ -129,6 +129,7 @@ fn accepted_condition(rejection: Option<&Rejection>, now: Timestamp) -> Conditio
         status: if rejection.is_none() { ConditionStatus::True } else { ConditionStatus::False },
         reason: rejection.map_or("Valid", |rejection| rejection.reason).to_owned(),
         message: rejection.map(|rejection| rejection.errors.to_string()).unwrap_or_default(),
+        gateway: None,
         last_transition_time: Some(Time(now)),
     }
 }

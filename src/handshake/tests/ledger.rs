@@ -16,7 +16,7 @@ fn world() -> (Source, Ledger) {
 }
 
 /// A change to tokens with this revision.
-fn to(revision: i64) -> impl FnOnce(&DomainRouteTokenStatus) -> Option<DomainRouteTokenStatus> {
+fn to(revision: i64) -> impl Fn(&DomainRouteTokenStatus) -> Option<DomainRouteTokenStatus> {
     move |_| {
         let time = Timestamp::from_millisecond(1_999).unwrap();
         let token = DomainRouteToken {
@@ -95,13 +95,20 @@ async fn a_route_that_goes_meanwhile_is_noticed() {
 }
 
 #[tokio::test]
-async fn another_writer_that_comes_first_is_noticed_at_once() {
+async fn a_change_is_made_anew_from_what_another_writer_stored_first() {
     let (mut source, ledger) = world();
-    let changed = change(&ledger, &mut source, |source, update| {
-        let theirs = StatusChange::Tokens(to(9)(&<_>::default()).unwrap());
-        source.store(&StatusUpdate { change: theirs, ..update });
+    let bob = bob();
+    let next = |status: &DomainRouteTokenStatus| to(status.revision_token.revision + 1)(status);
+    let (changed, ()) = tokio::join!(ledger.change_tokens(Direction::Outbound, &bob, next), async {
+        let update = source.updates.recv().await.unwrap();
+        let before = DomainRouteTokenStatus::default();
+        let theirs = StatusChange::Tokens { after: Box::new(to(9)(&before).unwrap()), before: Box::new(before) };
+        source.store(&StatusUpdate { change: theirs, object: update.object.clone() });
+        source.store(&update);
+        let again = source.updates.recv().await.unwrap();
+        source.store(&again);
     });
-    assert_eq!(changed.await, Err(LedgerError::Overtaken));
+    assert_eq!(changed.unwrap().revision_token.revision, 10);
 }
 
 #[tokio::test]

@@ -14,8 +14,7 @@ fn alice() -> Domain {
 }
 
 fn negotiate(domain: &Domain, gateway: SocketAddr, shutdown: &CancellationToken) -> JoinHandle<()> {
-    let (identity, gateways) = (domain.identity.clone(), domain.gateways.clone());
-    tokio::spawn(negotiate_all(identity, gateways, gateway, domain.ledger.clone(), shutdown.clone()))
+    tokio::spawn(negotiate_all(domain.identity.clone(), domain.acceptance(), gateway, shutdown.clone()))
 }
 
 fn sending(snapshot: &Snapshot) -> Option<Token> {

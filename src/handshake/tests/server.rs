@@ -120,8 +120,9 @@ async fn a_token_that_was_stored_for_another_key_is_not_found() {
             revision: 1,
             expires: jiff::Timestamp::MAX,
         };
-        let offered = crate::handshake::state::with_offered(status, new, jiff::Timestamp::now());
-        Some(crate::handshake::state::with_ready(&offered, "gateway"))
+        let mut offered = crate::handshake::state::with_offered(status, new, jiff::Timestamp::now());
+        offered.revision_token.is_ready = true;
+        Some(offered)
     };
     let alice = "alice".parse().unwrap();
     bob.ledger.change_tokens(model::Direction::Inbound, &alice, of_another_key).await.unwrap();

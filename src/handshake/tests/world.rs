@@ -26,9 +26,10 @@ use xds::ResourceType;
 
 use crate::app::Identity;
 use crate::handshake::mint::SHARE_BYTES;
-use crate::handshake::{Destination, Ledger, serve};
+use crate::handshake::{Acceptance, Destination, Ledger, serve};
 use crate::program::tests::translator;
 use crate::program::{Gateways, Programmer};
+use crate::replicas::Replicas;
 
 pub(in crate::handshake) static ALICE: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
 pub(in crate::handshake) static BOB: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
@@ -195,8 +196,14 @@ impl Domain {
         Self { identity, ledger, gateways, changes, tasks, stop, _stop_on_drop }
     }
 
+    /// What the only gateway of this domain needs to agree on tokens.
+    pub(in crate::handshake) fn acceptance(&self) -> Acceptance {
+        let replicas = Replicas::alone(self.identity.instance.clone());
+        Acceptance { ledger: self.ledger.clone(), gateways: self.gateways.clone(), replicas }
+    }
+
     pub(in crate::handshake) fn destination(&self) -> Destination {
-        Destination::new(self.identity.clone(), self.ledger.clone(), self.gateways.clone())
+        Destination::new(self.identity.clone(), self.acceptance())
     }
 
     /// Connects a gateway that accepts everything, and serves handshakes.

@@ -1,0 +1,145 @@
+//! This gateway's part in making a token ready: a token is, once every live gateway of the destination accepts it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::api::DomainRouteTokenStatus;
+use model::{Direction, DomainId, settle_tokens, with_listed};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use super::ledger::{Ledger, LedgerError};
+use super::negotiate::{CLOCK_CHECK, wait};
+use super::state;
+use crate::program::Gateways;
+use crate::replicas::Replicas;
+
+/// Why a token does not become ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AcceptanceError {
+    /// The tokens cannot be changed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A newer token took its place.
+    #[error("a newer token took its place")]
+    Replaced,
+}
+
+/// Accepts tokens from `source` with this gateway as soon as one is offered, and forgets expired ones. Returns once the
+/// route is gone; `changed` tells that it is to be looked at.
+pub(super) async fn keep_accepted(tokens: &Acceptance, source: &DomainId, changed: &Notify) {
+    let mut replicas = tokens.replicas.clone();
+    loop {
+        let route = tokens.ledger.snapshot().inbound.get(source).cloned();
+        let Some(route) = route else { return };
+        let status = &route.status.token_status;
+        let now = Timestamp::now();
+        // One gateway for all of them.
+        let expiry = state::next_expiry(status).filter(|_| tokens.replicas.is_chosen(""));
+        let look_again = async {
+            tokio::select! {
+                () = changed.notified() => {}
+                () = replicas.changed() => {}
+                () = wait(expiry.unwrap_or_default(), changed), if expiry.is_some() => {}
+            }
+        };
+        let outcome = if expiry.is_some_and(|time| time <= now) {
+            tokens.forget_expired(source, now).await
+        } else if tokens.is_due(status) {
+            tokens.settle(source).await
+        } else if tokens.is_awaited(status) {
+            tokio::select! {
+                listed = tokens.list(source, status.revision_token.revision) => listed,
+                () = look_again => Ok(()),
+            }
+        } else {
+            look_again.await;
+            Ok(())
+        };
+        if let Err(error) = outcome {
+            warn!(%source, %error, "the tokens of a source are not up to date; retrying");
+            wait(now + CLOCK_CHECK, changed).await;
+        }
+    }
+}
+
+/// What it takes to agree on tokens.
+#[derive(Clone)]
+pub(crate) struct Acceptance {
+    /// Where tokens are kept.
+    pub(crate) ledger: Ledger,
+    /// The Envoys of this gateway.
+    pub(crate) gateways: Gateways,
+    /// This gateway among those of its domain.
+    pub(crate) replicas: Replicas,
+}
+
+impl Acceptance {
+    /// Whether this gateway has to list itself for the newest of `tokens`.
+    pub(super) fn is_awaited(&self, tokens: &DomainRouteTokenStatus) -> bool {
+        let newest = &tokens.revision_token;
+        !newest.is_ready && with_listed(tokens, newest.revision, self.replicas.own()).is_some()
+    }
+
+    /// Whether the newest of `tokens` is ready, but not marked so.
+    pub(super) fn is_due(&self, tokens: &DomainRouteTokenStatus) -> bool {
+        settle_tokens(tokens, &self.replicas.live()).is_some()
+    }
+
+    /// Lists this gateway for the token of `revision` from `source` once its Envoys accept it. If it is the last one,
+    /// the token is ready.
+    ///
+    /// # Errors
+    /// The tokens cannot be changed.
+    pub(super) async fn list(&self, source: &DomainId, revision: i64) -> Result<(), LedgerError> {
+        self.gateways.accept_token(source, revision).await;
+        let change = |status: &_| {
+            let listed = with_listed(status, revision, self.replicas.own());
+            settle_tokens(listed.as_ref().unwrap_or(status), &self.replicas.live()).or(listed)
+        };
+        self.ledger.change_tokens(Direction::Inbound, source, change).await.map(drop)
+    }
+
+    /// Marks the newest token from `source` ready, if it is: the gateways that were waited for may be gone.
+    ///
+    /// # Errors
+    /// The tokens cannot be changed.
+    pub(super) async fn settle(&self, source: &DomainId) -> Result<(), LedgerError> {
+        let change = |status: &_| settle_tokens(status, &self.replicas.live());
+        self.ledger.change_tokens(Direction::Inbound, source, change).await.map(drop)
+    }
+
+    async fn forget_expired(&self, source: &DomainId, now: Timestamp) -> Result<(), LedgerError> {
+        let change = |status: &_| state::without_expired(status, now);
+        self.ledger.change_tokens(Direction::Inbound, source, change).await.map(drop)
+    }
+
+    /// Returns once the token of `revision` from `source`, which is the newest, is ready.
+    ///
+    /// # Errors
+    /// It will never be, or cannot be marked.
+    pub(super) async fn completed(&self, source: &DomainId, revision: i64) -> Result<(), AcceptanceError> {
+        self.list(source, revision).await?;
+        let mut snapshots = self.ledger.snapshots();
+        let mut replicas = self.replicas.clone();
+        loop {
+            let snapshot = Arc::clone(&snapshots.borrow_and_update());
+            let route = snapshot.inbound.get(source).ok_or(LedgerError::RouteGone)?;
+            let newest = &route.status.token_status.revision_token;
+            if newest.revision != revision {
+                return Err(AcceptanceError::Replaced);
+            }
+            if newest.is_ready {
+                return Ok(());
+            }
+            if self.is_due(&route.status.token_status) {
+                self.settle(source).await?;
+                continue;
+            }
+            tokio::select! {
+                changed = snapshots.changed() => changed.map_err(|_| LedgerError::NotStored)?,
+                () = replicas.changed() => {}
+            }
+        }
+    }
+}
