@@ -29,12 +29,20 @@ use crate::{DomainId, Event, Kind, Object, ObjectRef, ServiceName, Snapshot, Sta
 #[derive(Debug)]
 pub struct Index {
     awaited: BTreeSet<Kind>,
-    reading: BTreeMap<Kind, Vec<(ObjectRef, Parsed)>>,
+    reading: BTreeMap<Kind, Reading>,
     routes: Routes,
     services: Services,
     /// What the next snapshot is to be, but for what `routes` and `services` still owe it.
     next: Snapshot,
     published: Option<Arc<Snapshot>>,
+}
+
+/// A reading of all objects of a kind, as far as it has come.
+#[derive(Debug, Default)]
+struct Reading {
+    objects: Vec<(ObjectRef, Parsed)>,
+    /// Objects that are there but cannot be read.
+    kept: Vec<ObjectRef>,
 }
 
 /// An object, parsed as far as it can be without others.
@@ -65,17 +73,20 @@ impl Index {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Init(kind) => {
-                self.reading.insert(kind, Vec::new());
+                self.reading.insert(kind, Reading::default());
             }
             Event::InitApply(object) => {
                 let kind = object.kind();
                 let parsed = self.parse(object);
-                self.reading.entry(kind).or_default().extend(parsed);
+                self.reading.entry(kind).or_default().objects.extend(parsed);
+            }
+            Event::InitKeep(reference) => {
+                self.reading.entry(reference.kind).or_default().kept.push(reference);
             }
             Event::InitDone(kind) => {
                 // A reading that never began says nothing about what is gone.
-                if let Some(objects) = self.reading.remove(&kind) {
-                    self.replace(kind, objects);
+                if let Some(reading) = self.reading.remove(&kind) {
+                    self.replace(kind, reading);
                 }
                 self.awaited.remove(&kind);
             }
@@ -108,9 +119,10 @@ impl Index {
         (Some(snapshot), updates)
     }
 
-    /// Makes `objects` all that there are of `kind`.
-    fn replace(&mut self, kind: Kind, objects: Vec<(ObjectRef, Parsed)>) {
-        let named: BTreeSet<&str> = objects.iter().map(|(reference, _)| reference.name.as_str()).collect();
+    /// Makes the objects of a reading all that there are of `kind`.
+    fn replace(&mut self, kind: Kind, Reading { objects, kept }: Reading) {
+        let read = objects.iter().map(|(reference, _)| reference);
+        let named: BTreeSet<&str> = read.chain(&kept).map(|reference| reference.name.as_str()).collect();
         let gone = self.known(kind).filter(|name| !named.contains(name));
         let gone: Vec<ObjectRef> = gone.map(|name| self.next.reference(kind, name)).collect();
         for reference in &gone {

@@ -35,14 +35,14 @@ pub use error::{FieldError, FieldErrors, Problem};
 pub use event::Event;
 pub use heartbeats::{HEARTBEAT_PERIOD, Heartbeats};
 pub use index::Index;
-pub use manifest::{Document, ManifestError, read_manifests};
+pub use manifest::{Document, ManifestError, read_manifests, read_object};
 pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
 pub use object::{Kind, Object, ObjectRef};
 pub use route::{
     AuthenticationKind, Direction, Endpoint, EndpointPort, InboundAuth, InboundRoute, OutboundAuth,
     OutboundRoute, PortProtocol, TokenSettings, Trust,
 };
-pub use service::{Access, PortScope, Protocol, Service};
+pub use service::{Access, PortScope, Protocol, READY_TIME, Service};
 pub use settle::{settle_tokens, with_listed};
 pub use snapshot::{Changed, Snapshot};
 pub use status::{StatusChange, StatusUpdate};

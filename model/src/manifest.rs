@@ -54,6 +54,15 @@ pub fn read_manifests(text: &str, namespace: &str) -> Result<Vec<Document>, Mani
     Ok(documents)
 }
 
+/// Reads one object of `kind` as an API server sends it. Unknown fields are ignored: the server may know more of the
+/// kind.
+///
+/// # Errors
+/// A field has the wrong type or is missing. The errors do not show what stands there.
+pub fn read_object(kind: Kind, value: &Value) -> Result<Object, FieldErrors> {
+    read(kind, value, &mut Vec::new())
+}
+
 /// Wide enough for the routes and services of tens of thousands of domains in one text, and narrow for what aliases may
 /// unfold to. The depth stays at the parser's own limit.
 fn yaml_options() -> Options {
@@ -91,23 +100,14 @@ fn read_document(mut value: Value, place: &str, namespace: &str, documents: &mut
         return;
     }
     documents.push(match Kind::of_manifest(&api_version, &kind) {
-        Some(kind) => read_object(kind, &value, place, namespace),
+        Some(kind) => read_one(kind, &value, place, namespace),
         None => Document::Ignored { api_version, kind },
     });
 }
 
-fn read_object(kind: Kind, value: &Value, place: &str, namespace: &str) -> Document {
+fn read_one(kind: Kind, value: &Value, place: &str, namespace: &str) -> Document {
     let mut unknown_fields = Vec::new();
-    let unknown = &mut unknown_fields;
-    let object = match kind {
-        Kind::Domain => typed::read(value, unknown).map(Object::Domain),
-        Kind::DomainRoute => typed::read(value, unknown).map(Object::DomainRoute),
-        Kind::ClusterDomainRoute => typed::read(value, unknown).map(Object::ClusterDomainRoute),
-        Kind::Gateway => typed::read(value, unknown).map(Object::Gateway),
-        Kind::Service => typed::read(value, unknown).map(Object::Service),
-        Kind::Endpoints => typed::read(value, unknown).map(Object::Endpoints),
-        Kind::EndpointSlice => typed::read(value, unknown).map(Object::EndpointSlice),
-    };
+    let object = read(kind, value, &mut unknown_fields);
     let text_of =
         |pointer: &str| value.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     let name = text_of("/metadata/name");
@@ -124,4 +124,16 @@ fn read_object(kind: Kind, value: &Value, place: &str, namespace: &str) -> Docum
     let namespace = if kind.is_namespaced() { namespace } else { "" };
     let object = ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
     Document::Broken { object: object.to_string(), errors }
+}
+
+fn read(kind: Kind, value: &Value, unknown: &mut Vec<String>) -> Result<Object, FieldErrors> {
+    match kind {
+        Kind::Domain => typed::read(value, unknown).map(Object::Domain),
+        Kind::DomainRoute => typed::read(value, unknown).map(Object::DomainRoute),
+        Kind::ClusterDomainRoute => typed::read(value, unknown).map(Object::ClusterDomainRoute),
+        Kind::Gateway => typed::read(value, unknown).map(Object::Gateway),
+        Kind::Service => typed::read(value, unknown).map(Object::Service),
+        Kind::Endpoints => typed::read(value, unknown).map(Object::Endpoints),
+        Kind::EndpointSlice => typed::read(value, unknown).map(Object::EndpointSlice),
+    }
 }

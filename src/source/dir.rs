@@ -29,7 +29,7 @@ mod watch;
 use std::path::{PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
+use std::fs;
 
 use model::{DomainId, Event, StatusUpdate};
 use tokio::sync::{mpsc, watch as latest};
@@ -43,7 +43,7 @@ use self::state::StateFolder;
 use self::walk::FileId;
 pub(crate) use self::walk::{DEEPEST, is_hidden, is_manifest};
 use self::watch::{Changes, Touched, Watcher};
-use super::SourceReport;
+use super::{SourceError, SourceReport};
 
 /// How often everything is looked at although no change was noticed: some file systems notify of nothing.
 const RESCAN: Duration = Duration::from_secs(30);
@@ -59,33 +59,6 @@ pub struct DirectorySettings {
     pub path: PathBuf,
     /// The folder that keeps the statuses of the routes. Each mesh needs its own.
     pub state: PathBuf,
-}
-
-/// Why a directory source cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The folder of manifests is missing, or cannot be read.
-    #[error("cannot read the folder of manifests {}: {cause}; create it, or name another one as \
-             source.directory.path", path.display())]
-    Manifests {
-        /// The folder.
-        path: PathBuf,
-        /// What went wrong.
-        cause: io::Error,
-    },
-    /// The state folder, or a file of it, cannot be used.
-    #[error("cannot use {} of the state folder: {cause}; let this user read and write it, or name another folder as \
-             source.directory.state", path.display())]
-    State {
-        /// The folder or file.
-        path: PathBuf,
-        /// What went wrong.
-        cause: io::Error,
-    },
-    /// Another mesh uses the state folder.
-    #[error("another mesh uses the state folder {}; stop it, or name another folder as source.directory.state",
-            .0.display())]
-    Locked(PathBuf),
 }
 
 /// The source that reads a directory of manifests.

@@ -4,6 +4,8 @@
 //! [`SourceReport`] how it fares.
 
 mod dir;
+mod error;
+mod kubernetes;
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +14,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use dir::{DEEPEST, is_hidden, is_manifest};
-pub use dir::{DirectorySettings, DirectorySource, SourceError};
+pub use dir::{DirectorySettings, DirectorySource};
+pub use error::SourceError;
+pub use kubernetes::{KubernetesSettings, KubernetesSource};
 
 /// How a source fares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

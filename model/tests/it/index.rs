@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use networkmesh_model::api::{Condition, ConditionStatus, DomainRouteStatus};
-use networkmesh_model::{Event, Index, Kind, StatusChange, StatusUpdate};
+use networkmesh_model::{DomainId, Event, Index, Kind, StatusChange, StatusUpdate};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -194,6 +194,17 @@ fn until_a_new_reading_is_done_the_old_state_stays() {
     mesh.index.apply(Event::InitDone(Kind::DomainRoute));
     assert!(mesh.commit().0);
     assert!(mesh.snapshot.outbound.is_empty(), "the reading that was given up must not count");
+}
+
+#[test]
+fn an_object_that_a_reading_could_not_read_keeps_its_version() {
+    let mut mesh = Mesh::of(&[route("alice", "bob"), route("alice", "carol")]);
+    mesh.index.apply(Event::Init(Kind::DomainRoute));
+    mesh.index.apply(Event::InitKeep(reference(Kind::DomainRoute, "alice-bob")));
+    mesh.index.apply(Event::InitKeep(reference(Kind::DomainRoute, "alice-dave")));
+    mesh.index.apply(Event::InitDone(Kind::DomainRoute));
+    assert!(mesh.commit().0);
+    assert_eq!(mesh.snapshot.outbound.keys().map(DomainId::as_str).collect::<Vec<_>>(), ["bob"]);
 }
 
 #[test]
