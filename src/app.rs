@@ -8,6 +8,7 @@
 
 mod bind;
 mod settings;
+mod source;
 mod xds_server;
 
 use std::collections::VecDeque;
@@ -28,15 +29,15 @@ use xds::{Cache, Store};
 
 use self::bind::{bind_error, create_socket_folder};
 use self::settings::{dns_settings, external_certificate, gateway_settings};
+use self::source::Source;
 use self::xds_server::XdsServer;
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
 use crate::handshake::{self, Acceptance, Destination, Ledger, negotiate_all};
 use crate::program::{ExternalCertificate, Gateways, Programmer};
 use crate::programmed::keep_programmed;
-use crate::replicas::Replicas;
-use crate::source::{DirectorySettings, DirectorySource, SourceError, SourceKind, SourceReport};
-use crate::status::Observer;
+use crate::source::{SourceError, SourceReport};
+use crate::status::{Complaints, Observer};
 
 /// Events and updates that may wait before their senders do.
 const QUEUE: usize = 1024;
@@ -96,7 +97,7 @@ type Parts = JoinSet<&'static str>;
 pub struct App {
     config: Config,
     identity: Identity,
-    source: DirectorySource,
+    source: Source,
     certificate: Option<ExternalCertificate>,
     xds: XdsServer,
     handshake: TcpListener,
@@ -129,9 +130,7 @@ impl App {
         create_socket_folder("listen.admin", &config.listen.admin)?;
         let admin = xds::Listener::bind(&config.listen.admin)
             .map_err(|error| bind_error("listen.admin", &config.listen.admin, &error))?;
-        let source = &config.source;
-        let settings = DirectorySettings { path: source.path.clone(), state: source.state.clone() };
-        let source = DirectorySource::open(settings, config.domain.clone())?;
+        let source = Source::open(&config).await?;
         let mut parts = Parts::new();
         let certificate = external_certificate(&config)?.map(|(certificate, renewal)| {
             parts.spawn(named("the renewal of certificates", renewal));
@@ -155,28 +154,33 @@ impl App {
 
         let (events_in, events) = mpsc::channel(QUEUE);
         let (updates_in, updates) = mpsc::channel(QUEUE);
-        let (report_in, report) = watch::channel(SourceReport::new(SourceKind::Directory));
+        let (report_in, report) = watch::channel(SourceReport::new(source.kind()));
         let (snapshots_in, mut snapshots) =
             watch::channel(Arc::new(Snapshot::empty(identity.domain.clone())));
         let index = Index::new(identity.domain.clone(), identity.key.clone(), Kind::ALL);
+        let replicas = source.replicas(&identity.instance);
+        let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
+        let translator = Translator::new(&identity.domain, gateway_settings(&config));
+        let mut complaints = Complaints::default();
+        let told = (&translator, &gateways, &replicas);
+        source.companions(&config, &identity, told, &mut complaints, &mut parts, &stop);
         parts.spawn(named("the source", source.run(events_in, updates, report_in, stop.clone())));
         parts.spawn(named("the index", keep_index(index, events, snapshots_in, updates_in.clone())));
 
-        let replicas = Replicas::alone(identity.instance.clone());
-        let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
-        let translator = Translator::new(&identity.domain, gateway_settings(&config));
         let dns_metrics = Arc::new(dns::Metrics::default());
         let observer = Observer {
             identity: identity.clone(),
             translator: translator.clone(),
             source: report,
             gateways: gateways.clone(),
+            replicas: replicas.clone(),
+            complaints,
             dns_address: dns.local_addr(),
             dns: Arc::clone(&dns_metrics),
             certificate: certificate.as_ref().map(|certificate| certificate.leaf.clone()),
         };
         parts.spawn(named("the admin interface", admin::serve(admin, observer, stop.clone())));
-        let store = Store::open(config.source.state.join("envoy"));
+        let store = Store::open(config.source.state().join("envoy"));
         block_in_place(|| begin_with_last_state(&gateways.cache, &store));
         parts.spawn(named("the keeping of the state", store.keep(gateways.cache.clone(), stop.clone())));
         let serve_xds = xds.serve(gateways.cache.clone(), gateways.clients.clone(), stop.clone());

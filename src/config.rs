@@ -9,6 +9,7 @@ mod identity;
 mod listen;
 mod pem_file;
 mod sections;
+mod source;
 
 use std::path::{Path, PathBuf, absolute};
 
@@ -22,7 +23,8 @@ pub use envoy::{AccessLog, ExternalProtocol as Protocol};
 pub use error::{ConfigError, ConfigErrors};
 pub use identity::{Mode, read_key_file};
 pub use listen::{Listen, reachable};
-pub use sections::{Certificates, Directory, Dns, Envoy, ServerTls, Xds};
+pub use sections::{Certificates, Dns, Envoy, ServerTls, Xds};
+pub use source::{Directory, Kubernetes, Source};
 
 pub(crate) use pem_file::{read_pem_file, warn_of_exposed_key};
 
@@ -40,8 +42,10 @@ pub struct Config {
     pub key: DomainKey,
     /// What the external listener speaks.
     pub protocol: Protocol,
-    /// Where the domain's manifests are.
-    pub source: Directory,
+    /// Where the domain's objects come from.
+    pub source: Source,
+    /// Whether to compete for the controller's part; only with a Kubernetes source.
+    pub controller: bool,
     /// How the mesh serves Envoy's configuration.
     pub xds: Xds,
     /// Where the mesh and its Envoy listen.
@@ -96,17 +100,31 @@ impl Config {
     }
 
     fn read(identity: Option<Identity>, fields: &mut Fields, folder: &Path) -> Option<Self> {
-        let source = fields.section("source", |source| Directory::read(source, folder));
+        let source = fields.section("source", |source| Source::read(source, folder));
+        let controller = read_controller(fields, &source);
         let xds = fields.section("xds", |xds| Xds::read(xds, folder));
         let listen = fields.section("listen", |listen| Listen::read(listen, &xds, folder));
         let envoy = fields.section("envoy", |envoy| Envoy::read(envoy, &xds, folder));
         let dns = fields.section("dns", |dns| Dns::read(dns, &listen));
         let certificates = fields.section("certificates", Certificates::read);
-        let instance = fields.parse("instance", parse_instance).unwrap_or_else(host_name);
+        let instance = read_instance(fields, &source);
         listen.refuse_clashes(&envoy.admin, fields);
         fields.refuse_unknown();
         let Identity { mode, domain, key, protocol } = identity?;
-        Some(Self { mode, domain, key, protocol, source, xds, listen, envoy, dns, certificates, instance })
+        Some(Self {
+            mode,
+            domain,
+            key,
+            protocol,
+            source,
+            controller,
+            xds,
+            listen,
+            envoy,
+            dns,
+            certificates,
+            instance,
+        })
     }
 }
 
@@ -151,6 +169,27 @@ fn folder_of(file: &Path) -> PathBuf {
         _ => Path::new("."),
     };
     absolute(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
+fn read_controller(fields: &mut Fields, source: &Source) -> bool {
+    let wanted = fields.flag("controller").unwrap_or_default();
+    if wanted && matches!(source, Source::Directory(_)) {
+        let remedy = "remove it; a folder of manifests needs no controller";
+        fields.note("controller", Problem::new("has no use without source.kubernetes", remedy));
+    }
+    wanted
+}
+
+fn read_instance(fields: &mut Fields, source: &Source) -> String {
+    let given = fields.parse("instance", parse_instance);
+    let Source::Kubernetes(_) = source else { return given.unwrap_or_else(host_name) };
+    let instance = given.unwrap_or_else(|| host_name().to_ascii_lowercase());
+    if !source::is_object_name(&instance) {
+        let problem = format!("{instance:?} cannot be the name of a Gateway object");
+        let remedy = "give lower-case letters, digits, \"-\" and \".\", as in a host name";
+        fields.note("instance", Problem::new(problem, remedy));
+    }
+    instance
 }
 
 fn parse_instance(text: &str) -> Result<String, Problem> {

@@ -9,6 +9,7 @@ mod dump;
 mod handshake;
 pub mod harness;
 pub mod http;
+mod kubernetes;
 mod metrics;
 pub mod output;
 mod program;

@@ -134,6 +134,15 @@ impl Gateways {
         self.hold(ResourceType::RouteConfiguration, &envoy::routes_to(destination), has_route).await;
     }
 
+    /// Whether every connected gateway, and at least one, holds the newest version of these.
+    pub(crate) fn is_held(&self, resources: &[(ResourceType, String)]) -> bool {
+        let state = self.cache.state();
+        resources.iter().all(|(ty, name)| {
+            let version = state.resource(*ty, name).map(xds::Resource::version);
+            version.is_some_and(|version| self.clients.is_acknowledged(*ty, name, version))
+        })
+    }
+
     /// Returns once the gateways hold a resource as it was made from a snapshot that `shows` what is waited for.
     async fn hold(&self, ty: ResourceType, name: &str, shows: impl Fn(&Snapshot) -> bool) {
         let mut programmed = self.programmed.clone();

@@ -115,7 +115,7 @@ impl Watch {
         let accepted: Vec<Owner> = self
             .open
             .iter()
-            .filter(|(route, resources)| !self.rejected.contains_key(*route) && self.is_held(resources))
+            .filter(|(route, resources)| !self.rejected.contains_key(*route) && self.gateways.is_held(resources))
             .map(|(route, _)| route.clone())
             .collect();
         let mut verdicts = Vec::new();
@@ -148,15 +148,6 @@ impl Watch {
             }
         }
         rejections
-    }
-
-    /// Whether every connected gateway, and at least one, holds the newest version of these.
-    fn is_held(&self, resources: &[(ResourceType, String)]) -> bool {
-        let state = self.gateways.cache.state();
-        resources.iter().all(|(ty, name)| {
-            let version = state.resource(*ty, name).map(xds::Resource::version);
-            version.is_some_and(|version| self.gateways.clients.is_acknowledged(*ty, name, version))
-        })
     }
 
     fn verdict(&self, route: &Owner, condition: Condition) -> Option<(ObjectRef, StatusChange)> {

@@ -1,5 +1,6 @@
 //! What an operator wants to know of a running mesh, in one answer.
 
+mod complaints;
 mod observer;
 mod problems;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::SourceReport;
 
+pub(crate) use complaints::Complaints;
 pub(crate) use observer::Observer;
 
 /// State of a mesh.
@@ -29,6 +31,12 @@ pub struct Status {
     pub problems: Vec<String>,
     /// The source of manifests.
     pub source: SourceReport,
+    /// The live gateways of the domain; several where they share a Kubernetes namespace.
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    /// The controller, where this mesh is a candidate for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<ControllerStatus>,
     /// The routes in force.
     pub routes: Vec<RouteStatus>,
     /// The services of the domain.
@@ -42,6 +50,17 @@ pub struct Status {
     /// Certificate of the external listener, where that speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
+}
+
+/// Who does the controller's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllerStatus {
+    /// The candidate that does, as far as this one knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Whether it is this mesh.
+    pub is_leader: bool,
 }
 
 /// State of a route.
@@ -182,6 +201,8 @@ pub(crate) mod tests {
             key_fingerprint: "SHA256:x".to_owned(),
             problems: Vec::new(),
             source: SourceReport::new(SourceKind::Directory),
+            gateways: vec!["alice-gateway".to_owned()],
+            controller: None,
             routes: vec![RouteStatus {
                 name: "alice-bob".to_owned(),
                 direction: "outbound".to_owned(),

@@ -28,6 +28,7 @@ fn service(number: u32, port: u16) -> Arc<Service> {
         access: Access::Anyone,
         protocol: Protocol::Http,
         through_gateway: false,
+        has_ready_time: false,
         endpoints: [address(1), address(2)].into(),
     })
 }

@@ -149,6 +149,7 @@ mod tests {
             access: Access::Anyone,
             protocol: Protocol::Http,
             through_gateway,
+            has_ready_time: false,
             endpoints: endpoints.iter().map(|endpoint| endpoint.parse::<SocketAddr>().unwrap()).collect(),
         })
     }

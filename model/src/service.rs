@@ -24,6 +24,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// True if clients of this domain are to go through the gateway too.
     pub through_gateway: bool,
+    /// True if it is noted when a gateway first served it.
+    pub has_ready_time: bool,
     /// The ready addresses, sorted, each once.
     pub endpoints: Arc<[SocketAddr]>,
 }
@@ -56,6 +58,9 @@ pub enum Protocol {
     /// gRPC: always HTTP/2.
     Grpc,
 }
+
+/// The annotation of a service that says since when a gateway serves it.
+pub const READY_TIME: &str = "kuscia.secretflow/ready-time";
 
 const PORT_SCOPE: &str = "kuscia.secretflow/port-scope";
 const LOAD_BALANCER: &str = "kuscia.secretflow/loadbalancer";
@@ -100,6 +105,7 @@ pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> 
                 access,
                 protocol,
                 through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
+                has_ready_time: annotations.contains_key(READY_TIME),
                 endpoints: Arc::default(),
             };
             Ok(Definition { service, port_name: port.name.as_deref().unwrap_or_default().into() })

@@ -16,7 +16,9 @@ use crate::app::Identity;
 use crate::http::{Limits, Target, send};
 use crate::program::Gateways;
 use crate::program::tests::translator;
+use crate::replicas::Replicas;
 use crate::source::{SourceKind, SourceReport};
+use crate::status::Complaints;
 use crate::status::{Observer, Status};
 
 /// The admin interface of a mesh that knows nothing yet.
@@ -43,6 +45,8 @@ impl Interface {
             identity: Identity { domain, key, instance: "gateway".to_owned() },
             source,
             gateways: gateways.clone(),
+            replicas: Replicas::alone("gateway".to_owned()),
+            complaints: Complaints::default(),
             dns_address: SocketAddr::from(([127, 0, 0, 1], 53)),
             dns: Arc::default(),
             certificate: None,

@@ -7,6 +7,7 @@ use model::api::ConditionStatus;
 use super::ask::{ask, misunderstood};
 use super::{AdminArgs, CommandError, Verdict};
 use crate::output::{Format, Table};
+use crate::source::SourceKind;
 use crate::status::{RouteStatus, Status};
 
 const EXAMPLE: &str = "\
@@ -44,6 +45,13 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), CommandError> {
     match source.files {
         Some(files) => writeln!(out, "Source {}: {} objects in {files} files", source.kind, source.objects)?,
         None => writeln!(out, "Source {} {}: {} objects", source.kind, source.location, source.objects)?,
+    }
+    if status.source.kind == SourceKind::Kubernetes {
+        writeln!(out, "Live gateways: {}", status.gateways.join(", "))?;
+    }
+    if let Some(controller) = &status.controller {
+        let leader = controller.leader.as_deref().unwrap_or("nobody yet");
+        writeln!(out, "Controller: {leader}{}", if controller.is_leader { " (this mesh)" } else { "" })?;
     }
     if let Some(certificate) = &status.certificate {
         writeln!(out, "External certificate until {}", certificate.not_after)?;

@@ -33,6 +33,19 @@ impl Fields {
         self.values.get(name).is_some_and(|value| !value.is_null())
     }
 
+    /// Whether the object has this field, be it empty.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// Reads true or false.
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        let value = self.take(name)?;
+        let problem = || Problem::new("is neither true nor false", "write true or false, without quotes");
+        let flag = value.as_bool().ok_or_else(problem);
+        self.check(name, flag)
+    }
+
     /// Reads text.
     pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
         let value = self.take(name)?;

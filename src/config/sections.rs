@@ -13,29 +13,6 @@ use xds::ListenAddress;
 use super::listen::{parse_address, reachable, read_address};
 use super::{Fields, Listen};
 
-/// Section `source`: a folder of manifests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directory {
-    /// The folder that is watched; absolute.
-    pub path: PathBuf,
-    /// The folder in which status is kept; absolute.
-    pub state: PathBuf,
-}
-
-impl Directory {
-    pub(super) fn read(fields: &mut Fields, folder: &Path) -> Self {
-        let problem = Problem::new(
-            "is not supported yet in this version",
-            "use source.directory, and put the domain's manifests there",
-        );
-        fields.refuse(&["kubernetes"], &problem);
-        fields.section("directory", |directory| Self {
-            path: folder.join(directory.text("path").as_deref().unwrap_or("manifests")),
-            state: folder.join(directory.text("state").as_deref().unwrap_or("state")),
-        })
-    }
-}
-
 /// Section `xds`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xds {

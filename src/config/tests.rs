@@ -63,8 +63,8 @@ fn a_domain_and_its_key_are_enough() {
     assert_eq!(config.mode, Mode::Autonomy);
     assert_eq!(config.domain.as_str(), "alice");
     assert_eq!(config.protocol, Protocol::NoTls);
-    assert_eq!(config.source.path, folder.path("manifests"));
-    assert_eq!(config.source.state, folder.path("state"));
+    assert_eq!(config.source, directory(folder.path("manifests"), folder.path("state")));
+    assert!(!config.controller);
     let tcp = |text: &str| ListenAddress::Tcp(text.parse().expect("an address"));
     assert_eq!(ListenAddress::Tcp(config.listen.external), tcp("0.0.0.0:1080"));
     assert_eq!(ListenAddress::Tcp(config.listen.internal), tcp("127.0.0.1:80"));
@@ -84,6 +84,60 @@ fn a_domain_and_its_key_are_enough() {
     assert!(config.certificates.hosts.is_empty());
     assert_eq!(config.certificates.lifetime, certs::DEFAULT_LEAF_LIFETIME);
     assert!(!config.instance.is_empty());
+}
+
+fn directory(path: PathBuf, state: PathBuf) -> Source {
+    Source::Directory(Directory { path, state })
+}
+
+#[test]
+fn within_a_cluster_the_word_kubernetes_is_enough() {
+    for lines in ["source: {kubernetes: {}}", "source:\n  kubernetes:"] {
+        let folder = Folder::new();
+        let config = Config::load(&alice(&folder, &format!("{lines}\ninstance: gateway-1"))).expect("is good");
+        let expected = Kubernetes {
+            kubeconfig: None,
+            context: None,
+            namespace: None,
+            lease_namespace: "networkmesh".to_owned(),
+            state: folder.path("state"),
+        };
+        assert_eq!(config.source, Source::Kubernetes(expected), "{lines}");
+    }
+}
+
+#[test]
+fn every_field_of_a_kubernetes_source_can_be_set() {
+    let folder = Folder::new();
+    let lines = "controller: true\ninstance: gateway-1.alice\nsource: {kubernetes: {kubeconfig: kube/config, \
+                 context: prod, namespace: alice-prod, leaseNamespace: mesh, state: /var/mesh}}";
+    let config = Config::load(&alice(&folder, lines)).expect("is good");
+    let expected = Kubernetes {
+        kubeconfig: Some(folder.path("kube/config")),
+        context: Some("prod".to_owned()),
+        namespace: Some("alice-prod".to_owned()),
+        lease_namespace: "mesh".to_owned(),
+        state: PathBuf::from("/var/mesh"),
+    };
+    assert_eq!(config.source.state(), expected.state);
+    assert_eq!(config.source, Source::Kubernetes(expected));
+    assert!(config.controller);
+}
+
+#[test]
+fn what_makes_no_sense_with_a_source_is_refused() {
+    let instance = "instance: gateway-1\n";
+    for (lines, field) in [
+        (&*format!("{instance}source: {{kubernetes: {{namespace: Alice}}}}"), "source.kubernetes.namespace"),
+        (&*format!("{instance}source: {{kubernetes: {{namespace: -a}}}}"), "source.kubernetes.namespace"),
+        (&*format!("{instance}source: {{kubernetes: {{}}, directory: {{}}}}"), "source.directory"),
+        (&*format!("{instance}source: {{kubernetes: {{path: a}}}}"), "source.kubernetes.path"),
+        ("instance: Gateway_1\nsource: {kubernetes: {}}", "instance"),
+        ("controller: true", "controller"),
+        ("controller: yes", "controller"),
+    ] {
+        assert_eq!(complaint(lines).0, field, "{lines}");
+    }
 }
 
 #[test]
@@ -115,8 +169,7 @@ instance: gateway-1
     .expect("is good");
 
     assert_eq!((config.mode, config.protocol), (Mode::Lite, Protocol::Mtls));
-    assert_eq!(config.source.path, Path::new("/etc/mesh"));
-    assert_eq!(config.source.state, folder.path("var/state"));
+    assert_eq!(config.source, directory(PathBuf::from("/etc/mesh"), folder.path("var/state")));
     assert_eq!(config.listen.external.to_string(), "[::]:8443");
     assert_eq!(config.listen.xds.to_string(), "10.0.0.7:10001");
     let tls = config.xds.tls.expect("is given");
@@ -162,7 +215,7 @@ mode: solo
 domainID: Alice
 domainKeyData: bm8ga2V5
 protocol: SSL
-source: {kubernetes: {}, directory: {path: [a]}}
+source: {directory: {path: [a]}}
 listen: {external: 1080, internal: localhost:80, handshake: "127.0.0.1:0", xds: "unix:", admin: []}
 envoy: true
 dns: {upstreams: [dns.example.com, 192.0.2.1, 8], recursion: 10.0.0.0/8, ttl: -1, gateway: [0.0.0.0]}
@@ -172,7 +225,7 @@ unheardOf: 1
 "#,
     );
     let paths: Vec<String> = complaints(Config::load(&file)).into_iter().map(|(path, _)| path).collect();
-    let expected = "mode domainID domainKeyData protocol source.kubernetes source.directory.path listen.external \
+    let expected = "mode domainID domainKeyData protocol source.directory.path listen.external \
         listen.internal listen.handshake listen.xds listen.admin envoy dns.upstreams[0] dns.upstreams[2] \
         dns.recursion dns.ttl dns.gateway[0] certificates.hosts[0] certificates.lifetimeDays instance unheardOf";
     assert_eq!(paths.join(" "), expected);
@@ -283,7 +336,7 @@ fn a_linked_configuration_is_relative_to_where_the_link_stands() {
     let (folder, elsewhere) = (Folder::new(), Folder::new());
     symlink(alice(&elsewhere, ""), folder.path("networkmesh.yaml")).expect("a link");
     let config = Config::load(&folder.path("networkmesh.yaml")).expect("is good");
-    assert_eq!(config.source.path, folder.path("manifests"));
+    assert_eq!(config.source, directory(folder.path("manifests"), folder.path("state")));
 }
 
 #[test]
@@ -367,7 +420,7 @@ fn a_kuscia_yaml_gives_the_identity_and_its_other_sections_are_ignored() {
         ("bob", Mode::Autonomy, Protocol::Tls)
     );
     assert_eq!(config.key.public_key(), key.public_key());
-    assert_eq!(config.source.path, folder.path("manifests"));
+    assert_eq!(config.source, directory(folder.path("manifests"), folder.path("state")));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub enum SourceError {
     },
     /// The state folder, or a file of it, cannot be used.
     #[error("cannot use {} of the state folder: {cause}; let this user read and write it, or name another folder as \
-             source.directory.state", path.display())]
+             source.directory.state or source.kubernetes.state", path.display())]
     State {
         /// The folder or file.
         path: PathBuf,

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use xds::{ResourceType, TypeSummary};
 
 use super::problems::problems;
-use super::{
+use super::{Complaints, ControllerStatus, 
     CertificateStatus, DnsStatus, EnvoyStatus, RejectedObject, RejectedResource, ResourceCounts, RouteStatus,
     ServiceStatus, Status,
 };
 use crate::app::Identity;
 use crate::program::Gateways;
 use crate::programmed;
+use crate::replicas::Replicas;
 use crate::source::SourceReport;
 
 /// Where the parts of a status come from.
@@ -28,6 +29,8 @@ pub(crate) struct Observer {
     pub(crate) translator: Translator,
     pub(crate) source: watch::Receiver<SourceReport>,
     pub(crate) gateways: Gateways,
+    pub(crate) replicas: Replicas,
+    pub(crate) complaints: Complaints,
     pub(crate) dns_address: std::net::SocketAddr,
     pub(crate) dns: Arc<dns::Metrics>,
     pub(crate) certificate: Option<watch::Receiver<CertState>>,
@@ -50,6 +53,8 @@ impl Observer {
             key_fingerprint: self.identity.key.public_key().fingerprint().to_string(),
             problems: Vec::new(),
             source: self.source.borrow().clone(),
+            gateways: self.replicas.live().iter().cloned().collect(),
+            controller: self.complaints.controller.as_ref().map(|state| controller_status(&state.borrow())),
             routes: routes(&snapshot),
             services: self.services(&snapshot),
             rejected: rejected(&snapshot),
@@ -58,6 +63,7 @@ impl Observer {
             certificate: self.certificate.as_ref().map(|state| certificate(&state.borrow())),
         };
         status.problems = problems(&status, self.is_ready(), Timestamp::now());
+        status.problems.extend(self.complaints.all());
         status
     }
 
@@ -110,6 +116,10 @@ impl Observer {
             Owner::Service(service) => format!("Service {domain}/{service}"),
         })
     }
+}
+
+fn controller_status(state: &controller::State) -> ControllerStatus {
+    ControllerStatus { leader: state.leader.clone(), is_leader: state.is_leader }
 }
 
 fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {

@@ -59,6 +59,11 @@ impl Clients {
         Self::default()
     }
 
+    /// Whether no client is connected at this moment.
+    pub fn is_empty(&self) -> bool {
+        self.lock().streams.is_empty()
+    }
+
     /// All connected clients at this moment with each of their resources, the one connected first first.
     ///
     /// Costs as much as there are, and keeps each client from its work meanwhile: [`Clients::summaries`] does not.

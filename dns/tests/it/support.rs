@@ -79,6 +79,7 @@ pub(crate) fn domain(name: &str, services: &[(&str, &[&str])]) -> Snapshot {
             access: Access::Anyone,
             protocol: Protocol::Http,
             through_gateway: false,
+            has_ready_time: false,
             endpoints: ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
         };
         snapshot.services.insert(service.name.clone(), Arc::new(service));

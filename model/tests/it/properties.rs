@@ -82,6 +82,7 @@ fn plain_service(number: usize, protocol: Protocol) -> Arc<Service> {
         access: Access::Anyone,
         protocol,
         through_gateway: false,
+        has_ready_time: false,
         endpoints: Arc::default(),
     })
 }

@@ -107,6 +107,7 @@ async fn a_task_is_woken_by_changes_of_its_own_route_only() {
         access: Access::Anyone,
         protocol: Protocol::Http,
         through_gateway: false,
+        has_ready_time: false,
         endpoints: [].into(),
     };
     let told = world.change(|snapshot| {

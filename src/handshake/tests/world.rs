@@ -1,6 +1,6 @@
 //! Domains in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -172,6 +172,7 @@ pub(in crate::handshake) struct Domain {
     pub(super) identity: Identity,
     pub(super) ledger: Ledger,
     pub(super) gateways: Gateways,
+    live: watch::Sender<Arc<BTreeSet<String>>>,
     changes: mpsc::Sender<Change>,
     tasks: JoinSet<()>,
     stop: CancellationToken,
@@ -192,13 +193,20 @@ impl Domain {
         tasks.spawn(programmer.run(ledger.snapshots(), stop.clone()));
         tasks.spawn(source.run(changes_out));
         let identity = identity(name);
+        let live = watch::Sender::new(Arc::new(BTreeSet::from([identity.instance.clone()])));
         let _stop_on_drop = stop.clone().drop_guard();
-        Self { identity, ledger, gateways, changes, tasks, stop, _stop_on_drop }
+        Self { identity, ledger, gateways, live, changes, tasks, stop, _stop_on_drop }
     }
 
-    /// What the only gateway of this domain needs to agree on tokens.
+    /// These gateways are alive beside this one, which is the only one otherwise.
+    pub(in crate::handshake) fn set_others_alive(&self, others: &[&str]) {
+        let others = others.iter().map(|&name| name.to_owned());
+        self.live.send_replace(Arc::new(others.chain([self.identity.instance.clone()]).collect()));
+    }
+
+    /// What this gateway needs to agree on tokens.
     pub(in crate::handshake) fn acceptance(&self) -> Acceptance {
-        let replicas = Replicas::alone(self.identity.instance.clone());
+        let replicas = Replicas::new(self.identity.instance.clone(), self.live.subscribe());
         Acceptance { ledger: self.ledger.clone(), gateways: self.gateways.clone(), replicas }
     }
 

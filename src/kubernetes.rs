@@ -1,0 +1,37 @@
+//! What a gateway tells a Kubernetes API server beside the statuses of routes: that it is alive, and which services it
+//! serves.
+
+mod heartbeat;
+mod ready_time;
+
+pub(crate) use heartbeat::{Heart, beat};
+pub(crate) use ready_time::note_ready_times;
+
+use tokio::sync::watch;
+use tracing::warn;
+
+/// The field manager of everything that a gateway writes.
+const FIELD_MANAGER: &str = "networkmesh";
+
+/// Why something cannot be written.
+fn words(error: &kube::Error, right: &str) -> String {
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => {
+            format!("{}; apply deploy/rbac/sidecar.yaml, which gives the right to {right}", status.message)
+        }
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Tells a new problem to the log too.
+fn tell(problem: &watch::Sender<Option<String>>, now: Option<String>) {
+    problem.send_if_modified(|known| {
+        let is_news = *known != now;
+        if let (true, Some(text)) = (is_news, &now) {
+            warn!("{text}");
+        }
+        *known = now;
+        is_news
+    });
+}
