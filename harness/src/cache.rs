@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
 /// The cache folder: `$NETWORKMESH_CACHE`, else `$XDG_CACHE_HOME/networkmesh`, else `$HOME/.cache/networkmesh`.
@@ -24,6 +25,11 @@ pub(crate) async fn lock(cache: &Path) -> io::Result<File> {
     fs::create_dir_all(cache)?;
     let lock = File::create(cache.join(".lock"))?;
     spawn_blocking(move || lock.lock().map(|()| lock)).await.map_err(io::Error::other)?
+}
+
+/// Names what is made from this content: 16 hexadecimal digits of its SHA-256.
+pub(crate) fn key(content: impl AsRef<[u8]>) -> String {
+    Sha256::digest(content).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

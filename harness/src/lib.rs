@@ -1,5 +1,6 @@
 //! Programs that the demo, tests and benches run: fetched, started, stopped.
 
+pub mod api_server;
 pub mod envoy_binary;
 pub mod grpc_tool;
 pub mod process;

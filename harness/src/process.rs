@@ -109,14 +109,29 @@ impl Child {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn spawn(name: impl Into<String>, mut command: Command, log: &Path) -> Result<Self, Error> {
-        let name = name.into();
+    pub fn spawn(name: impl Into<String>, command: Command, log: &Path) -> Result<Self, Error> {
+        Self::spawn_with(Stdio::null(), name.into(), command, log)
+    }
+
+    /// The same, but the process gets an input, which stays empty and ends with this value, or with the process that
+    /// owns it: a program that heeds it never outlives its owner, however that one ends.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or the program cannot be started.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn_tethered(name: impl Into<String>, command: Command, log: &Path) -> Result<Self, Error> {
+        Self::spawn_with(Stdio::piped(), name.into(), command, log)
+    }
+
+    fn spawn_with(input: Stdio, name: String, mut command: Command, log: &Path) -> Result<Self, Error> {
         let output = || File::options().create(true).append(true).open(log);
         let (stdout, stderr) = match (output(), output()) {
             (Ok(stdout), Ok(stderr)) => (stdout, stderr),
             (Err(error), _) | (_, Err(error)) => return Err(Error::Log { name, log: log.into(), error }),
         };
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).kill_on_drop(true);
+        command.stdin(input).stdout(stdout).stderr(stderr).kill_on_drop(true);
         match command.spawn() {
             Ok(process) => Ok(Self { name, log: log.into(), process }),
             Err(error) => {
@@ -283,6 +298,21 @@ mod tests {
         let pid = Pid::from_raw(child.pid().expect("runs").cast_signed()).expect("is no zero");
         drop(child);
         until(|| rustix::process::test_kill_process(pid).is_err()).await;
+    }
+
+    #[tokio::test]
+    async fn the_input_of_a_tethered_child_lasts_until_its_owner_lets_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo reads; cat; echo ended"]);
+        let mut child =
+            Child::spawn_tethered("a script", command, &folder.path().join("log")).expect("starts");
+        until(|| child.log_tail(1) == "reads").await;
+        assert_eq!(child.exited().expect("can be asked"), None);
+
+        drop(child.process.stdin.take().expect("has an input"));
+        assert!(timeout(LONG, child.process.wait()).await.expect("ends").expect("ends well").success());
+        assert_eq!(child.log_tail(1), "ended");
     }
 
     #[tokio::test]

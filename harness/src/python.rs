@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use crate::{
@@ -114,9 +113,7 @@ async fn install(
 
 /// Other packages, or the same for another Python, get a folder of their own.
 fn folder_name(requirements: &[&str], build: &str) -> String {
-    let digest = Sha256::digest(format!("{build}\n{}", requirements.join("\n")));
-    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("python-{hash}")
+    format!("python-{}", cache::key(format!("{build}\n{}", requirements.join("\n"))))
 }
 
 #[cfg(test)]
