@@ -19,6 +19,7 @@ use super::domain_route::{Condition, DomainRouteSpec, DomainRouteToken};
     kind = "ClusterDomainRoute",
     plural = "clusterdomainroutes",
     shortname = "cdr",
+    doc = "A route between two domains, from which each side's DomainRoute is made.",
     derive = "PartialEq",
     status = "ClusterDomainRouteStatus",
     printcolumn(name = "Source", json_path = ".spec.source", type_ = "string"),
@@ -40,12 +41,14 @@ pub struct ClusterDomainRouteSpec {
 /// What was observed of a `ClusterDomainRoute`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct ClusterDomainRouteStatus {
     /// The tokens of both sides.
     #[serde(default)]
     pub token_status: ClusterDomainRouteTokenStatus,
     /// Ready, Running, Pending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Health of the endpoint as each gateway of the source sees it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -1,5 +1,7 @@
 //! `Domain` and `Gateway`.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns share their type")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -12,12 +14,16 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "Domain",
     plural = "domains",
-    derive = "PartialEq"
+    doc = "An institution's node: a domain of this cluster, or a partner.",
+    derive = "PartialEq",
+    status = "DomainStatus"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct DomainSpec {
     /// Empty for a domain of this cluster, `partner` for another institution's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(extend("enum" = ["", "partner"]))]
     pub role: String,
     /// Base64 of the PEM of the domain certificate, which holds the domain's public key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -26,6 +32,11 @@ pub struct DomainSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inter_conn_protocols: Vec<String>,
 }
+
+/// What others observed of a domain; nothing of it is read here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct DomainStatus {}
 
 /// One running gateway of a domain.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,16 +48,21 @@ pub struct DomainSpec {
     shortname = "gw",
     namespaced,
     no_spec,
+    doc = "One running gateway of a domain.",
     derive = "PartialEq",
     status = "GatewayStatus",
+    printcolumn(name = "CreationTime", json_path = ".metadata.creationTimestamp", type_ = "string"),
+    printcolumn(name = "UpTime", json_path = ".status.uptime", type_ = "string"),
+    printcolumn(name = "HeartbeatTime", json_path = ".status.heartbeatTime", type_ = "string"),
     printcolumn(name = "Address", json_path = ".status.address", type_ = "string"),
-    printcolumn(name = "Heartbeat", json_path = ".status.heartbeatTime", type_ = "date")
+    printcolumn(name = "Version", json_path = ".status.version", type_ = "string")
 )]
 pub struct GatewaySpec {}
 
 /// What a gateway says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct GatewayStatus {
     /// Its IP address.
     #[serde(default)]

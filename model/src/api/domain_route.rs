@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SecretString;
+use super::schema::{DOMAIN_ID, HOST};
 
 /// The routing rules from one domain to another. It stands in the namespace of each side and is read by both.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,7 @@ use super::SecretString;
     plural = "domainroutes",
     shortname = "dr",
     namespaced,
+    doc = "The routing rules from one domain to another, in the namespace of each side.",
     derive = "PartialEq",
     status = "DomainRouteStatus",
     printcolumn(name = "Source", json_path = ".spec.source", type_ = "string"),
@@ -35,11 +37,14 @@ use super::SecretString;
 #[serde(rename_all = "camelCase")]
 pub struct DomainRouteSpec {
     /// The domain that sends requests.
+    #[schemars(pattern(DOMAIN_ID))]
     pub source: String,
     /// The domain that answers them.
+    #[schemars(pattern(DOMAIN_ID))]
     pub destination: String,
     /// Protocol between the gateways: `kuscia` (default) or `bfia`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(extend("enum" = ["", "kuscia", "bfia"]))]
     pub inter_conn_protocol: String,
     /// Where the source reaches the destination's gateway.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -48,6 +53,7 @@ pub struct DomainRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transit: Option<Transit>,
     /// How the destination authenticates the source: `Token`, `MTLS` or `None`.
+    #[schemars(extend("enum" = ["Token", "MTLS", "None"]))]
     pub authentication_type: String,
     /// Settings of authentication type `Token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +81,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct DomainEndpoint {
     /// DNS name or IP address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(pattern(HOST))]
     pub host: String,
     /// The ports it listens on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -89,6 +96,7 @@ pub struct DomainPort {
     #[serde(default)]
     pub name: String,
     /// `HTTP` or `GRPC`: which traffic takes this port.
+    #[schemars(extend("enum" = ["HTTP", "GRPC"]))]
     pub protocol: String,
     /// Path put in front of every request's path, for a gateway behind a proxy.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -106,7 +114,8 @@ pub struct DomainPort {
 #[serde(rename_all = "camelCase")]
 pub struct Transit {
     /// `THIRD-DOMAIN` (default) or `REVERSE-TUNNEL`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(extend("enum" = ["", "THIRD-DOMAIN", "REVERSE-TUNNEL"]))]
     pub transit_method: String,
     /// The domain in between, for `THIRD-DOMAIN`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +127,7 @@ pub struct Transit {
 pub struct TransitDomain {
     /// Its ID.
     #[serde(rename = "domainID")]
+    #[schemars(pattern(DOMAIN_ID))]
     pub domain_id: String,
 }
 
@@ -136,6 +146,7 @@ pub struct TokenConfig {
     #[schemars(range(min = 0))]
     pub rolling_update_period: i64,
     /// `RSA-GEN`, or the deprecated `UID-RSA-GEN`.
+    #[schemars(extend("enum" = ["RSA-GEN", "UID-RSA-GEN"]))]
     pub token_gen_method: String,
 }
 
@@ -143,6 +154,7 @@ pub struct TokenConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BodyEncryption {
     /// `AES` or `SM4`.
+    #[schemars(extend("enum" = ["AES", "SM4"]))]
     pub algorithm: String,
 }
 
@@ -164,6 +176,7 @@ pub struct MtlsConfig {
 /// What was observed of a `DomainRoute`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct DomainRouteStatus {
     /// The destination knows this route and its keys.
     #[serde(default)]
@@ -176,6 +189,7 @@ pub struct DomainRouteStatus {
     pub token_status: DomainRouteTokenStatus,
     /// Accepted, Reachable, Authenticated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
@@ -224,6 +238,7 @@ pub struct DomainRouteToken {
 /// One observed aspect of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Condition {
     /// The aspect, such as `Accepted`.
     #[serde(rename = "type")]

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// It is serialized in clear, because a manifest that is written back must keep it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Zeroize, ZeroizeOnDrop)]
 #[serde(transparent)]
+#[schemars(description = "A secret.")]
 pub struct SecretString(String);
 
 impl SecretString {

@@ -33,7 +33,7 @@ fn names_and_scopes_are_those_of_kuscia() {
     assert_eq!(
         facts,
         [
-            json!(["domains.kuscia.secretflow", "Cluster", null, "v1alpha1", true, true, false]),
+            json!(["domains.kuscia.secretflow", "Cluster", null, "v1alpha1", true, true, true]),
             json!(["domainroutes.kuscia.secretflow", "Namespaced", ["dr"], "v1alpha1", true, true, true]),
             json!([
                 "clusterdomainroutes.kuscia.secretflow",
@@ -74,7 +74,14 @@ fn listings_show_what_an_operator_looks_for() {
         columns(Kind::ClusterDomainRoute),
         of("Ready=.status.conditions[?(@.type==\"Ready\")].status")
     );
-    assert_eq!(columns(Kind::Gateway), ["Address=.status.address", "Heartbeat=.status.heartbeatTime"]);
+    let gateway = [
+        "CreationTime=.metadata.creationTimestamp",
+        "UpTime=.status.uptime",
+        "HeartbeatTime=.status.heartbeatTime",
+        "Address=.status.address",
+        "Version=.status.version",
+    ];
+    assert_eq!(columns(Kind::Gateway), gateway);
 }
 
 #[test]
@@ -100,4 +107,104 @@ fn a_gateway_needs_no_spec() {
     let definition = definition(Kind::Gateway);
     let required = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["required"];
     assert!(!required.to_string().contains("spec"), "{required}");
+}
+
+/// Every schema in `schema`, itself included, with the path to it.
+fn schemas(path: String, schema: &Value) -> Vec<(String, &Value)> {
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let mut within: Vec<_> =
+        fields.flat_map(|(name, field)| schemas(format!("{path}.{name}"), field)).collect();
+    for key in ["items", "additionalProperties"] {
+        within.extend(schema.get(key).into_iter().flat_map(|inner| schemas(format!("{path}[]"), inner)));
+    }
+    within.push((path, schema));
+    within
+}
+
+fn all_schemas(definitions: &[Value]) -> Vec<(String, &Value)> {
+    definitions
+        .iter()
+        .flat_map(|definition| {
+            let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            let kind = definition["spec"]["names"]["kind"].as_str().unwrap();
+            schemas(kind.to_owned(), schema)
+        })
+        .collect()
+}
+
+#[test]
+fn schemas_are_structural() {
+    let definitions = definitions();
+    let schemas = all_schemas(&definitions);
+    assert!(schemas.len() > 100, "{}", schemas.len());
+    for (path, schema) in schemas {
+        let keywords = schema.as_object().unwrap();
+        let type_ = schema["type"].as_str().unwrap_or_else(|| panic!("{path} has no type"));
+        assert_eq!(type_ == "array", schema["items"].is_object(), "{path}");
+        assert!(
+            !(keywords.contains_key("properties") && keywords.contains_key("additionalProperties")),
+            "{path}"
+        );
+        for forbidden in ["$ref", "anyOf", "oneOf", "allOf", "not", "definitions", "uniqueItems", "default"] {
+            assert!(!keywords.contains_key(forbidden), "{path} has {forbidden}");
+        }
+        let fields: Vec<&String> =
+            schema["properties"].as_object().into_iter().flat_map(|it| it.keys()).collect();
+        for required in schema["required"].as_array().into_iter().flatten() {
+            assert!(fields.iter().any(|field| *field == required), "{path} lacks {required}");
+        }
+        assert!(schema["description"].is_string() || path.ends_with("[]"), "{path} is not described");
+    }
+}
+
+#[test]
+fn fields_that_only_kuscia_knows_are_kept() {
+    let definitions = definitions();
+    let keeping: Vec<String> = all_schemas(&definitions)
+        .into_iter()
+        .filter(|(_, schema)| schema["x-kubernetes-preserve-unknown-fields"] == true)
+        .map(|(path, _)| path)
+        .collect();
+    let expected = [
+        "Domain.spec",
+        "Domain.status",
+        "DomainRoute.status.conditions[]",
+        "DomainRoute.status",
+        "ClusterDomainRoute.status.conditions[]",
+        "ClusterDomainRoute.status",
+        "Gateway.status",
+    ];
+    assert_eq!(keeping, expected);
+}
+
+#[test]
+fn words_are_those_of_kuscia() {
+    let definitions = definitions();
+    let words: Vec<(String, String)> = all_schemas(&definitions)
+        .into_iter()
+        .filter(|(path, schema)| schema["enum"].is_array() && !path.starts_with("Cluster"))
+        .map(|(path, schema)| (path, schema["enum"].to_string()))
+        .collect();
+    let expected = [
+        ("Domain.spec.role", r#"["","partner"]"#),
+        ("DomainRoute.spec.authenticationType", r#"["Token","MTLS","None"]"#),
+        ("DomainRoute.spec.bodyEncryption.algorithm", r#"["AES","SM4"]"#),
+        ("DomainRoute.spec.endpoint.ports[].protocol", r#"["HTTP","GRPC"]"#),
+        ("DomainRoute.spec.interConnProtocol", r#"["","kuscia","bfia"]"#),
+        ("DomainRoute.spec.tokenConfig.tokenGenMethod", r#"["RSA-GEN","UID-RSA-GEN"]"#),
+        ("DomainRoute.spec.transit.transitMethod", r#"["","THIRD-DOMAIN","REVERSE-TUNNEL"]"#),
+        ("DomainRoute.status.conditions[].status", r#"["True","False","Unknown"]"#),
+    ];
+    assert_eq!(words, expected.map(|(path, words)| (path.to_owned(), words.to_owned())));
+}
+
+#[test]
+fn conditions_are_merged_by_their_type() {
+    for kind in [Kind::DomainRoute, Kind::ClusterDomainRoute] {
+        let schema = definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+        let conditions = &schema["properties"]["status"]["properties"]["conditions"];
+        assert_eq!(conditions["x-kubernetes-list-type"], "map");
+        assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]));
+        assert_eq!(conditions["items"]["required"], json!(["status", "type"]));
+    }
 }
