@@ -158,9 +158,9 @@ impl App {
         let (snapshots_in, mut snapshots) =
             watch::channel(Arc::new(Snapshot::empty(identity.domain.clone())));
         let index = Index::new(identity.domain.clone(), identity.key.clone(), Kind::ALL);
-        let replicas = source.replicas(&identity.instance);
         let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
         let translator = Translator::new(&identity.domain, gateway_settings(&config));
+        let replicas = source.replicas(&identity.instance, &gateways.clients, &mut parts, &stop);
         let mut complaints = Complaints::default();
         let told = (&translator, &gateways, &replicas);
         source.companions(&config, &identity, told, &mut complaints, &mut parts, &stop);

@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use xds::Clients;
 
-/// Which gateways of this domain are alive. This one always counts.
+/// Which gateways of this domain are alive.
+///
+/// This one is while an Envoy is connected to it, for without one it can neither negotiate nor accept a token; and when
+/// there is no other.
 #[derive(Clone, Debug)]
 pub(crate) struct Replicas {
     own: String,
@@ -13,15 +18,39 @@ pub(crate) struct Replicas {
 }
 
 impl Replicas {
-    /// The gateway `own` among those that are alive, which it is one of.
-    pub(crate) fn new(own: String, live: watch::Receiver<Arc<BTreeSet<String>>>) -> Self {
-        Self { own, live }
-    }
-
     /// The only gateway of its domain.
     pub(crate) fn alone(own: String) -> Self {
         let (_, live) = watch::channel(Arc::new(BTreeSet::from([own.clone()])));
         Self { own, live }
+    }
+
+    /// The gateway `own` among those that are `heard`, to which `envoys` are connected; and what keeps that up to date,
+    /// until `shutdown`.
+    pub(crate) fn among(
+        own: String,
+        mut heard: watch::Receiver<Arc<BTreeSet<String>>>,
+        envoys: Clients,
+        shutdown: CancellationToken,
+    ) -> (Self, impl Future<Output = ()>) {
+        let (live_in, live) = watch::channel(live_now(&own, &heard.borrow_and_update(), &envoys));
+        let replicas = Self { own: own.clone(), live };
+        let keep = async move {
+            let mut changes = envoys.changes();
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    changed = heard.changed() => if changed.is_err() { return },
+                    _ = changes.changed() => {}
+                }
+                let now = live_now(&own, &heard.borrow_and_update(), &envoys);
+                live_in.send_if_modified(|known| {
+                    let changed = *known != now;
+                    *known = now;
+                    changed
+                });
+            }
+        };
+        (replicas, keep)
     }
 
     /// The name of this gateway.
@@ -51,16 +80,34 @@ impl Replicas {
     }
 }
 
+fn live_now(own: &str, heard: &BTreeSet<String>, envoys: &Clients) -> Arc<BTreeSet<String>> {
+    let mut live = heard.clone();
+    live.remove(own);
+    if live.is_empty() || !envoys.is_empty() {
+        live.insert(own.to_owned());
+    }
+    Arc::new(live)
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    impl Replicas {
+        /// The gateway `own` among those that a test says are alive.
+        pub(crate) fn told(own: &str, live: watch::Receiver<Arc<BTreeSet<String>>>) -> Self {
+            Self { own: own.to_owned(), live }
+        }
+    }
+
+    fn names(names: &[&str]) -> Arc<BTreeSet<String>> {
+        Arc::new(names.iter().map(|&name| name.to_owned()).collect())
+    }
 
     #[test]
     fn one_gateway_is_chosen_and_stays_so_while_it_is_alive() {
-        let names = |names: &[&str]| Arc::new(names.iter().map(|&name| name.to_owned()).collect());
         let (live, live_out) = watch::channel(names(&["a", "b", "c"]));
-        let gateways: Vec<_> =
-            ["a", "b", "c"].map(|name| Replicas::new(name.to_owned(), live_out.clone())).into();
+        let gateways = ["a", "b", "c"].map(|name| Replicas::told(name, live_out.clone()));
         let chosen = |before: &str| {
             let chosen = gateways.iter().filter(|gateway| gateway.is_chosen(before));
             chosen.map(Replicas::own).collect::<Vec<_>>()
@@ -76,5 +123,23 @@ mod tests {
     fn who_is_alone_is_always_chosen() {
         let alone = Replicas::alone("a".to_owned());
         assert!(alone.is_chosen("") && alone.is_chosen("a") && alone.is_chosen("b"));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_without_an_envoy_leaves_the_work_to_others() {
+        let (heard_in, heard) = watch::channel(names(&["a"]));
+        let stop = CancellationToken::new();
+        let (mut replicas, keep) = Replicas::among("a".to_owned(), heard, Clients::new(), stop.clone());
+        let keep = tokio::spawn(keep);
+        assert_eq!(replicas.live(), names(&["a"]));
+        heard_in.send_replace(names(&["a", "b"]));
+        replicas.changed().await;
+        assert_eq!(replicas.live(), names(&["b"]));
+        assert!(!replicas.is_chosen("") && !replicas.is_chosen("a"));
+        heard_in.send_replace(names(&["a"]));
+        replicas.changed().await;
+        assert!(replicas.is_chosen(""));
+        stop.cancel();
+        keep.await.expect("ends");
     }
 }

@@ -4,7 +4,6 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 
 use envoy::Translator;
-use jiff::Timestamp;
 use model::{Event, StatusUpdate};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -61,11 +60,22 @@ impl Source {
         }
     }
 
-    /// The gateways that share the source.
-    pub(super) fn replicas(&self, own: &str) -> Replicas {
+    /// The gateways that share the source, of which this one is `own` and has `envoys`.
+    pub(super) fn replicas(
+        &self,
+        own: &str,
+        envoys: &xds::Clients,
+        parts: &mut Parts,
+        stop: &CancellationToken,
+    ) -> Replicas {
+        let own = own.to_owned();
         match self {
-            Self::Directory(_) => Replicas::alone(own.to_owned()),
-            Self::Kubernetes(source) => Replicas::new(own.to_owned(), source.replicas()),
+            Self::Directory(_) => Replicas::alone(own),
+            Self::Kubernetes(source) => {
+                let (replicas, keep) = Replicas::among(own, source.replicas(), envoys.clone(), stop.clone());
+                parts.spawn(named("the list of gateways", keep));
+                replicas
+            }
         }
     }
 
@@ -115,13 +125,7 @@ impl Source {
         {
             let (state_in, state) = watch::channel(controller::State::default());
             complaints.controller = Some(state);
-            // An earlier run of this gateway is another candidate.
-            let candidate = format!("{}-{:x}", identity.instance, Timestamp::now().as_microsecond());
-            let settings = controller::Settings {
-                identity: candidate,
-                lease_namespace: lease_namespace.clone(),
-                lease_name: controller::LEASE_NAME.to_owned(),
-            };
+            let settings = controller::Settings::new(&identity.instance, lease_namespace.clone());
             let run = controller::run(source.client(), settings, state_in, stop.clone());
             parts.spawn(named("the controller", run));
         }

@@ -10,7 +10,7 @@ use model::HEARTBEAT_PERIOD;
 use model::api::{Gateway, GatewayStatus, Time};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -47,7 +47,7 @@ pub(crate) async fn beat(
     let mut clients = gateways.clients.changes();
     let mut ticks = interval(RETRY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut written: Option<tokio::time::Instant> = None;
+    let mut written: Option<Instant> = None;
     loop {
         clients.borrow_and_update();
         let is_connected = !gateways.clients.is_empty();
@@ -61,21 +61,12 @@ pub(crate) async fn beat(
                 format!("the heartbeat of this gateway cannot be written: {}", words(error, "write gateways"))
             });
             tell(&problem, now);
-            written = beaten.is_ok().then(tokio::time::Instant::now);
+            written = beaten.is_ok().then(Instant::now);
         }
-        let first_envoy = async {
-            while !is_connected && gateways.clients.is_empty() {
-                if clients.changed().await.is_err() {
-                    break;
-                }
-            }
-            if is_connected {
-                std::future::pending::<()>().await;
-            }
-        };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = first_envoy => written = None,
+            // The first heartbeat comes before Envoy takes requests.
+            _ = clients.changed(), if !is_connected => {}
             _ = ticks.tick() => {}
         }
     }

@@ -206,7 +206,7 @@ impl Domain {
 
     /// What this gateway needs to agree on tokens.
     pub(in crate::handshake) fn acceptance(&self) -> Acceptance {
-        let replicas = Replicas::new(self.identity.instance.clone(), self.live.subscribe());
+        let replicas = Replicas::told(&self.identity.instance, self.live.subscribe());
         Acceptance { ledger: self.ledger.clone(), gateways: self.gateways.clone(), replicas }
     }
 
