@@ -26,10 +26,10 @@ mod tests;
 mod walk;
 mod watch;
 
+use std::fs;
 use std::path::{PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
-use std::fs;
 
 use model::{DomainId, Event, StatusUpdate};
 use tokio::sync::{mpsc, watch as latest};

@@ -40,16 +40,22 @@ pub enum SourceError {
         cause: KubeconfigError,
     },
     /// The mesh runs in a pod whose credentials for the API server cannot be used.
-    #[error("cannot use the pod's service account: {0}; let the pod have one (automountServiceAccountToken), or \
-             name a kubeconfig as source.kubernetes.kubeconfig")]
+    #[error(
+        "cannot use the pod's service account: {0}; let the pod have one (automountServiceAccountToken), or \
+             name a kubeconfig as source.kubernetes.kubeconfig"
+    )]
     ServiceAccount(InClusterError),
     /// There is neither a kubeconfig nor a service account.
-    #[error("there is no way to a Kubernetes API server: no pod's service account, and no kubeconfig ({0}); name one \
-             as source.kubernetes.kubeconfig")]
+    #[error(
+        "there is no way to a Kubernetes API server: no pod's service account, and no kubeconfig ({0}); name one \
+             as source.kubernetes.kubeconfig"
+    )]
     NoApiServer(KubeconfigError),
     /// The API server is to be reached through a proxy.
-    #[error("the kubeconfig names a proxy for {0}, which is not supported; use a kubeconfig that reaches the API \
-             server directly")]
+    #[error(
+        "the kubeconfig names a proxy for {0}, which is not supported; use a kubeconfig that reaches the API \
+             server directly"
+    )]
     Proxy(String),
     /// The credentials or certificates for the API server cannot be used.
     #[error("cannot use the credentials for the API server {server}: {cause}; mend them in the kubeconfig")]

@@ -14,6 +14,7 @@
 //! that cannot be read. An error is never a deletion.
 
 mod announcer;
+mod apply;
 mod backoff;
 mod board;
 mod connect;
@@ -49,14 +50,8 @@ use super::{SourceError, SourceReport};
 
 /// The kinds that are read. What a `ClusterDomainRoute` means to this domain stands in a `DomainRoute`, which the
 /// controller makes.
-const KINDS: [Kind; 6] = [
-    Kind::DomainRoute,
-    Kind::Service,
-    Kind::Endpoints,
-    Kind::EndpointSlice,
-    Kind::Gateway,
-    Kind::Domain,
-];
+const KINDS: [Kind; 6] =
+    [Kind::DomainRoute, Kind::Service, Kind::Endpoints, Kind::EndpointSlice, Kind::Gateway, Kind::Domain];
 
 /// How many news of routes may wait for the writer of statuses.
 const NEWS: usize = 256;
@@ -71,6 +66,16 @@ pub struct KubernetesSettings {
     pub context: Option<String>,
     /// The namespace that holds the objects of the domain.
     pub namespace: String,
+}
+
+impl KubernetesSettings {
+    /// A client of the API server, which need not answer yet.
+    ///
+    /// # Errors
+    /// Nothing says where the API server is, or the credentials for it cannot be used.
+    pub async fn client(&self) -> Result<Client, SourceError> {
+        connect(self).await.map(|server| server.client)
+    }
 }
 
 /// The source that reads a namespace of a Kubernetes API server.

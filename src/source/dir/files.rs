@@ -82,9 +82,9 @@ impl Files {
             .iter()
             .flat_map(|(path, problems)| problems.iter().map(move |problem| (path.as_ref(), problem)));
         let of_tree = self.tree.problems.iter().map(|(path, problem)| (path.as_path(), problem));
-        of_files.chain(of_tree).map(|(file, (severity, message))| {
-            SourceProblem::of_file(file, *severity, message.clone())
-        })
+        of_files
+            .chain(of_tree)
+            .map(|(file, (severity, message))| SourceProblem::of_file(file, *severity, message.clone()))
     }
 
     /// The text that the objects of the file at `path` were made from.

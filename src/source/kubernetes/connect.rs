@@ -41,8 +41,8 @@ pub(super) struct Server {
 pub(super) async fn connect(settings: &KubernetesSettings) -> Result<Server, SourceError> {
     let config = find(settings).await?;
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-    let client =
-        client(&config).map_err(|cause| SourceError::Credentials { server: url.clone(), cause: Box::new(cause) })?;
+    let client = client(&config)
+        .map_err(|cause| SourceError::Credentials { server: url.clone(), cause: Box::new(cause) })?;
     Ok(Server { client, url })
 }
 
@@ -71,7 +71,8 @@ async fn find(settings: &KubernetesSettings) -> Result<Config, SourceError> {
     let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(broken)?;
     // What the environment says of proxies is meant for the outside, not for the cluster.
-    let is_proxied = |server: &String| server.parse().is_ok_and(|server: http::Uri| server == config.cluster_url);
+    let is_proxied =
+        |server: &String| server.parse().is_ok_and(|server: http::Uri| server == config.cluster_url);
     match proxies.into_iter().find(is_proxied) {
         Some(server) => Err(SourceError::Proxy(server)),
         None => Ok(config),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kube::{Resource as _, ResourceExt as _};
 use kube::runtime::watcher;
+use kube::{Resource as _, ResourceExt as _};
 use model::{DomainId, Event, Kind, Object, ObjectRef};
 use tokio::sync::mpsc;
 
@@ -184,7 +184,7 @@ impl Intake {
                 let (uid, version) = (uid.unwrap_or_default(), version.unwrap_or_default());
                 let known = KnownRoute { name: reference.name, uid, version, generation, status };
                 // First: what the index makes of it comes back to the writer.
-                news.send(News::Seen(known)).await?;
+                news.send(News::Seen(Box::new(known))).await?;
             }
             _ => {}
         }

@@ -38,7 +38,7 @@ impl KnownRoute {
 #[derive(Debug)]
 pub(super) enum News {
     /// This is a route now.
-    Seen(KnownRoute),
+    Seen(Box<KnownRoute>),
     /// The route of this name is gone.
     Gone(String),
     /// No other routes than these are left.

@@ -65,7 +65,9 @@ impl WatchFailure {
             watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410 => {
                 return Self::Expired;
             }
-            watcher::Error::WatchStartFailed(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => {
+            watcher::Error::WatchStartFailed(kube::Error::Api(status))
+                if matches!(status.code, 400 | 422) =>
+            {
                 return Self::Refused(Trouble::of_status(status, Part::Objects(kind)));
             }
             watcher::Error::InitialListFailed(error)
@@ -101,7 +103,10 @@ impl Trouble {
 
     /// Nothing came back in time.
     pub(super) fn silence() -> Self {
-        Self::server("it accepts connections, but does not answer in time", "see whether the API server is overloaded")
+        Self::server(
+            "it accepts connections, but does not answer in time",
+            "see whether the API server is overloaded",
+        )
     }
 
     fn of_status(status: &Status, part: Part) -> Self {
@@ -161,14 +166,17 @@ impl Trouble {
             );
         }
         if words.contains("dns error") {
-            return Self::server(format!("its name cannot be resolved: {words}"), "check its name, and the DNS of this machine");
+            return Self::server(
+                format!("its name cannot be resolved: {words}"),
+                "check its name, and the DNS of this machine",
+            );
         }
         let what = match kind {
             Some(io::ErrorKind::ConnectionRefused) => "nothing listens there (connection refused)".to_owned(),
             Some(io::ErrorKind::TimedOut) => "it does not answer in time".to_owned(),
-            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof) => {
-                "it closes connections at once".to_owned()
-            }
+            Some(
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof,
+            ) => "it closes connections at once".to_owned(),
             _ => words,
         };
         Self::server(what, NETWORK)

@@ -71,20 +71,20 @@ impl Watch {
                     }
                     self.intake.take(event).await?;
                 }
-                Ok(Some(Err(error))) => {
-                    match WatchFailure::of(&error, self.intake.kind()) {
-                        WatchFailure::Expired => {
-                            tracing::debug!(kind = %self.intake.kind(), %error, "reading all objects again");
-                            sleep(self.backoff.fail()).await;
-                            return Ok(());
-                        }
-                        WatchFailure::Refused(_) if self.strategy == InitialListStrategy::StreamingList => {
-                            self.strategy = InitialListStrategy::ListWatch;
-                            return Ok(());
-                        }
-                        WatchFailure::Refused(trouble) | WatchFailure::Trouble(trouble) => self.fail(trouble).await?,
+                Ok(Some(Err(error))) => match WatchFailure::of(&error, self.intake.kind()) {
+                    WatchFailure::Expired => {
+                        tracing::debug!(kind = %self.intake.kind(), %error, "reading all objects again");
+                        sleep(self.backoff.fail()).await;
+                        return Ok(());
                     }
-                }
+                    WatchFailure::Refused(_) if self.strategy == InitialListStrategy::StreamingList => {
+                        self.strategy = InitialListStrategy::ListWatch;
+                        return Ok(());
+                    }
+                    WatchFailure::Refused(trouble) | WatchFailure::Trouble(trouble) => {
+                        self.fail(trouble).await?;
+                    }
+                },
                 Ok(None) => return Ok(()),
                 Err(_elapsed) if self.backoff.failures() > 0 => self.ask().await?,
                 Err(_elapsed) => {

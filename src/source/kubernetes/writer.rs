@@ -11,17 +11,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
-use model::api::DomainRouteStatus;
+use kube::{Api, Client};
 use model::{DomainId, Kind, ObjectRef, StatusUpdate};
-use serde::Deserialize as _;
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::announcer::Announcements;
+use super::apply::{WriteError, Written, apply};
 use super::backoff::{Backoff, until};
 use super::board::{Board, Defect};
 use super::decide::{Role, status_to_write};
@@ -29,14 +26,8 @@ use super::raw::{self, Raw};
 use super::routes::{KnownRoute, News, Wishes};
 use super::trouble::{Part, Scope, Trouble};
 
-/// The field manager of everything that a mesh writes.
-const FIELD_MANAGER: &str = "networkmesh";
-
 /// Most statuses that are written at the same time.
 const IN_FLIGHT: usize = 8;
-
-/// How long a write may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When a status that the API server finds wrong is written again, if nothing changes before.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
@@ -81,21 +72,6 @@ enum State {
     Writing,
     /// Somebody has written another version, which the watch will bring.
     Outdated,
-}
-
-/// What became of a write.
-struct Written {
-    /// The version that it was computed from.
-    from: KnownRoute,
-    result: Result<Raw, WriteError>,
-}
-
-/// Why a status was not written.
-#[derive(Debug)]
-enum WriteError {
-    Refused(kube::Error),
-    /// No answer in time.
-    Silence,
 }
 
 impl StatusWriter {
@@ -173,7 +149,7 @@ impl StatusWriter {
             let status = status_to_write(&route.known, &mut route.wishes, role, Instant::now());
             if let Some(status) = status {
                 route.state = State::Writing;
-                self.in_flight.push(Box::pin(write(self.api.clone(), route.known.clone(), status)));
+                self.in_flight.push(Box::pin(apply(self.api.clone(), route.known.clone(), status)));
             }
         }
     }
@@ -192,7 +168,7 @@ impl StatusWriter {
         match news {
             News::Seen(known) => {
                 self.due.insert(known.name.clone());
-                self.see(known);
+                self.see(*known);
             }
             News::Gone(name) => {
                 self.routes.remove(&name);
@@ -223,20 +199,16 @@ impl StatusWriter {
 
     fn conclude(&mut self, Written { from, result }: Written) {
         let name = from.name.clone();
-        let place = ObjectRef {
-            kind: Kind::DomainRoute,
-            namespace: self.namespace.clone(),
-            name: name.clone(),
-        };
+        let place =
+            ObjectRef { kind: Kind::DomainRoute, namespace: self.namespace.clone(), name: name.clone() };
         if let Some(route) = self.routes.get_mut(&name) {
             route.state = State::Idle;
         }
         self.due.insert(name.clone());
         match result {
-            Ok(raw) => {
+            Ok(written) => {
                 self.works();
                 self.board.mended(&place, Defect::Unwritable);
-                let written = version_after(&from, &raw);
                 self.announcements.announce(&from, &written);
                 if self.routes.get(&name).is_some_and(|route| route.known.uid == written.uid) {
                     self.see(written);
@@ -260,7 +232,8 @@ impl StatusWriter {
                 match (trouble.scope, &error) {
                     (Scope::Part, kube::Error::Api(status)) if status.code != 403 => {
                         self.works();
-                        let message = format!("its status cannot be written: {}; {}", trouble.what, trouble.remedy);
+                        let message =
+                            format!("its status cannot be written: {}; {}", trouble.what, trouble.remedy);
                         self.board.broken(place, Defect::Unwritable, message);
                         self.due.remove(&name);
                         self.later.insert((Instant::now() + REFUSED_PAUSE, name));
@@ -299,33 +272,5 @@ impl StatusWriter {
             }
             self.due.insert(name);
         }
-    }
-}
-
-/// Writes the whole status of the version that is `known`, or nothing where that is not the newest one.
-async fn write(api: Api<Raw>, known: KnownRoute, status: DomainRouteStatus) -> Written {
-    let resource = raw::resource(Kind::DomainRoute);
-    let patch = json!({
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {"name": known.name, "uid": known.uid, "resourceVersion": known.version},
-        "status": status,
-    });
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let written = timeout(PATIENCE, api.patch_status(&known.name, &parameters, &Patch::Apply(patch))).await;
-    let result = match written {
-        Ok(result) => result.map_err(WriteError::Refused),
-        Err(_elapsed) => Err(WriteError::Silence),
-    };
-    Written { from: known, result }
-}
-
-/// What a route is after a write, as the API server answers.
-fn version_after(from: &KnownRoute, raw: &Raw) -> KnownRoute {
-    let status = raw.field("/status").and_then(|status: &Value| DomainRouteStatus::deserialize(status).ok());
-    KnownRoute {
-        version: raw.resource_version().unwrap_or_else(|| from.version.clone()),
-        status: status.unwrap_or_else(|| from.status.clone()),
-        ..from.clone()
     }
 }
