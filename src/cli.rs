@@ -7,6 +7,7 @@ mod ask;
 mod bootstrap;
 mod cert;
 mod check;
+mod crds;
 mod csr;
 mod demo;
 mod dump;
@@ -49,12 +50,7 @@ enum Command {
     Keygen(keygen::Args),
     Cert(cert::Args),
     Csr(csr::Args),
-    /// Print the CustomResourceDefinitions for Kubernetes
-    ///
-    /// They describe every field of Domain, DomainRoute, ClusterDomainRoute and Gateway; manifests in a folder have
-    /// the same fields.
-    #[command(after_help = "Example:\n  networkmesh crds | kubectl apply -f -")]
-    Crds,
+    Crds(crds::Args),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  networkmesh completions bash > /etc/bash_completion.d/networkmesh")]
     Completions {
@@ -84,7 +80,7 @@ impl Command {
             Self::Keygen(args) => keygen::execute(&args, out),
             Self::Cert(args) => cert::execute(&args, out),
             Self::Csr(args) => csr::execute(&args, out),
-            Self::Crds => print_crds(out),
+            Self::Crds(args) => crds::execute(&args, out),
             Self::Completions { shell } => print_completions(shell, out),
         }
     }
@@ -111,14 +107,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-fn print_crds(out: &mut dyn Write) -> Result<Verdict, CommandError> {
-    for definition in model::api::custom_resource_definitions() {
-        writeln!(out, "---")?;
-        output::DataFormat::Yaml.write(out, &definition)?;
-    }
-    Ok(Verdict::Fine)
 }
 
 fn print_completions(shell: clap_complete::Shell, out: &mut dyn Write) -> Result<Verdict, CommandError> {
