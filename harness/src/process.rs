@@ -190,10 +190,7 @@ impl Child {
     /// # Errors
     /// When the process cannot be signalled or waited for.
     pub async fn stop(&mut self, grace: Duration) -> Result<ExitStatus, Error> {
-        let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        if let Some(pid) = pid {
-            kill_process(pid, Signal::TERM).map_err(|error| self.control(error.into()))?;
-        }
+        self.signal(Signal::TERM)?;
         match timeout(grace, self.process.wait()).await {
             Ok(status) => status.map_err(|error| self.control(error)),
             Err(_) => self.kill9().await,
@@ -209,10 +206,34 @@ impl Child {
         self.process.wait().await.map_err(|error| self.control(error))
     }
 
+    /// Halts the process by SIGSTOP: it stays, and does nothing.
+    ///
+    /// # Errors
+    /// When the process cannot be signalled.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets the process go on after [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// When the process cannot be signalled.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.signal(Signal::CONT)
+    }
+
     /// The last lines of the log, at most 64 KiB of them; empty where the log cannot be read.
     pub fn log_tail(&self, lines: usize) -> String {
         // A log that cannot be read must not hide the error that wants to show it.
         last_lines(&end_of(&self.log).unwrap_or_default(), lines)
+    }
+
+    /// Signals the process, unless it has ended.
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        match self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            Some(pid) => kill_process(pid, signal).map_err(|error| self.control(error.into())),
+            None => Ok(()),
+        }
     }
 
     fn control(&self, error: io::Error) -> Error {
@@ -298,6 +319,21 @@ mod tests {
         let pid = Pid::from_raw(child.pid().expect("runs").cast_signed()).expect("is no zero");
         drop(child);
         until(|| rustix::process::test_kill_process(pid).is_err()).await;
+    }
+
+    #[tokio::test]
+    async fn a_paused_process_stands_still_and_goes_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let child = shell(&folder, "while :; do echo on; sleep 0.01; done");
+        let lines = || child.log_tail(usize::MAX).lines().count();
+        until(|| lines() > 2).await;
+        child.pause().expect("is signalled");
+        sleep(Duration::from_millis(50)).await;
+        let paused = lines();
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(lines(), paused);
+        child.resume().expect("is signalled");
+        until(|| lines() > paused + 2).await;
     }
 
     #[tokio::test]
