@@ -7,6 +7,7 @@ mod ask;
 mod bootstrap;
 mod cert;
 mod check;
+mod controller;
 mod crds;
 mod csr;
 mod demo;
@@ -16,6 +17,7 @@ mod help;
 mod keygen;
 mod logging;
 mod run;
+mod signals;
 mod status;
 
 use std::io::{self, Write};
@@ -44,6 +46,7 @@ enum Command {
     Demo(demo::Args),
     Run(run::Args),
     Bootstrap(bootstrap::Args),
+    Controller(controller::Args),
     Status(status::Args),
     Dump(dump::Args),
     Check(check::Args),
@@ -74,6 +77,7 @@ impl Command {
             Self::Demo(args) => demo::execute(&args),
             Self::Bootstrap(args) => bootstrap::execute(&args, out),
             Self::Run(args) => run::execute(&args),
+            Self::Controller(args) => controller::execute(args),
             Self::Status(args) => status::execute(&args, out),
             Self::Dump(args) => dump::execute(&args, out),
             Self::Check(args) => check::execute(&args, out),

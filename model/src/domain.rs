@@ -29,6 +29,16 @@ pub(crate) fn parse(domain: &Domain) -> Result<(DomainId, Option<DomainCertifica
     id.zip(certificate).ok_or(errors)
 }
 
+/// The public key in the certificate of `domain`, in the form of `tokenConfig`: base64 of PEM. `None` where the domain
+/// has no certificate.
+///
+/// # Errors
+/// Everything that is wrong with the domain.
+pub fn public_key_of(domain: &Domain) -> Result<Option<String>, FieldErrors> {
+    let (_, certificate) = parse(domain)?;
+    Ok(certificate.map(|certificate| certificate.key.to_base64_pem()))
+}
+
 fn parse_certificate(base64: &str) -> Result<Option<DomainCertificate>, Problem> {
     const REMEDY: &str = "give the base64 of the PEM of the domain's certificate";
     if base64.is_empty() {

@@ -1,10 +1,9 @@
 //! `networkmesh run`.
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
+use super::signals::shut_down_on_signal;
 use super::{CommandError, ConfigArgs, Verdict};
 use crate::app::App;
 
@@ -29,24 +28,8 @@ pub(super) fn execute(args: &Args) -> Result<Verdict, CommandError> {
     Runtime::new()?.block_on(async {
         let shutdown = CancellationToken::new();
         let app = App::build(config).await?;
-        let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::spawn(stop_on(signals, shutdown.clone()));
+        shut_down_on_signal(&shutdown)?;
         app.run(shutdown).await?;
         Ok(Verdict::Fine)
     })
-}
-
-/// The first signal begins the shutdown, the second one ends the process at once.
-async fn stop_on((mut terminate, mut interrupt): (Signal, Signal), shutdown: CancellationToken) {
-    for first in [true, false] {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if first {
-            info!("signal received");
-            shutdown.cancel();
-        }
-    }
-    std::process::exit(1)
 }

@@ -1,0 +1,140 @@
+//! The watches: what the API server says, as [`Change`]s.
+
+use std::fmt;
+
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use model::api::{ClusterDomainRoute, Domain, DomainRoute, Gateway};
+use serde::de::DeserializeOwned;
+
+use crate::world::Place;
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    Domain,
+    Namespace,
+    ClusterDomainRoute,
+    DomainRoute,
+    Gateway,
+}
+
+impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Domain, Self::Namespace, Self::ClusterDomainRoute, Self::DomainRoute, Self::Gateway];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// An object as the API server has it.
+#[derive(Clone, Debug)]
+pub(crate) enum Object {
+    Domain(Box<Domain>),
+    Namespace(Box<PartialObjectMeta<Namespace>>),
+    ClusterDomainRoute(Box<ClusterDomainRoute>),
+    DomainRoute(Box<DomainRoute>),
+    Gateway(Box<Gateway>),
+}
+
+impl Object {
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Domain(_) => Kind::Domain,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::ClusterDomainRoute(_) => Kind::ClusterDomainRoute,
+            Self::DomainRoute(_) => Kind::DomainRoute,
+            Self::Gateway(_) => Kind::Gateway,
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        Place::of(match self {
+            Self::Domain(object) => object.meta(),
+            Self::Namespace(object) => object.meta(),
+            Self::ClusterDomainRoute(object) => object.meta(),
+            Self::DomainRoute(object) => object.meta(),
+            Self::Gateway(object) => object.meta(),
+        })
+    }
+}
+
+/// What a watch says.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// All objects of a kind are listed from here on.
+    Listing(Kind),
+    /// One of them.
+    Listed(Object),
+    /// Those were all.
+    AllListed(Kind),
+    /// An object is new or has changed.
+    Put(Object),
+    /// An object is there that cannot be read; what was read of it before still holds.
+    Unreadable { kind: Kind, place: Place, error: String },
+    /// An object is gone.
+    Gone(Kind, Place),
+}
+
+/// A change, or why the watch of a kind gives none; it goes on by itself.
+pub(crate) type Seen = Result<Change, (Kind, watcher::Error)>;
+
+/// Watches everything, for ever.
+pub(crate) fn watch_all(client: &Client) -> impl Stream<Item = Seen> + Send + Unpin + use<> {
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    let namespaces = watcher(namespaces, watcher::Config::default());
+    let namespace = |namespace| Ok(Object::Namespace(Box::new(namespace)));
+    stream::select_all([
+        changes(Kind::Namespace, namespaces, namespace),
+        changes(Kind::Domain, watch_raw::<Domain>(client), |raw| parse(raw).map(Object::Domain)),
+        changes(Kind::ClusterDomainRoute, watch_raw::<ClusterDomainRoute>(client), |raw| {
+            parse(raw).map(Object::ClusterDomainRoute)
+        }),
+        changes(Kind::DomainRoute, watch_raw::<DomainRoute>(client), |raw| {
+            parse(raw).map(Object::DomainRoute)
+        }),
+        changes(Kind::Gateway, watch_raw::<Gateway>(client), |raw| parse(raw).map(Object::Gateway)),
+    ])
+}
+
+/// Watches objects as they are: one that cannot be read must not hide the others.
+fn watch_raw<K: Resource<DynamicType = ()>>(
+    client: &Client,
+) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Send + use<K> {
+    let resource = ApiResource::erase::<K>(&());
+    watcher(Api::<DynamicObject>::all_with(client.clone(), &resource), watcher::Config::default())
+}
+
+fn parse<K: Resource + DeserializeOwned>(raw: DynamicObject) -> Result<Box<K>, String> {
+    raw.try_parse().map(Box::new).map_err(|error| error.to_string())
+}
+
+fn changes<K: ResourceExt + Send + 'static>(
+    kind: Kind,
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    parse: fn(K) -> Result<Object, String>,
+) -> BoxStream<'static, Seen> {
+    let read = move |raw: K, read: fn(Object) -> Change| {
+        let place = Place::of(raw.meta());
+        parse(raw).map_or_else(|error| Change::Unreadable { kind, place, error }, read)
+    };
+    let change = move |event: Event<K>| match event.modify(|object| object.managed_fields_mut().clear()) {
+        Event::Init => Change::Listing(kind),
+        Event::InitApply(raw) => read(raw, Change::Listed),
+        Event::InitDone => Change::AllListed(kind),
+        Event::Apply(raw) => read(raw, Change::Put),
+        Event::Delete(raw) => Change::Gone(kind, Place::of(raw.meta())),
+    };
+    events.default_backoff().map(move |event| event.map(change).map_err(|error| (kind, error))).boxed()
+}
