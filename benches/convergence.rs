@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use harness::envoy_binary::Locator;
 use harness::process::Child;
-use networkmesh::harness::domain::{Domain, service_manifest};
+use networkmesh::harness::domain::{Domain, Home, service_manifest};
 use networkmesh::harness::echo::{self, Echoed};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -38,12 +38,12 @@ async fn main() -> Result<(), Failure> {
     println!("services   ready ms   change → served ms: median   p99      mesh RSS MB");
     for size in SIZES {
         let folder = tempfile::tempdir()?;
-        let mut domain = Domain::lay_out(folder.path(), "alice", &json!({}))?;
+        let mut domain = Domain::lay_out(folder.path(), "alice", Home::Folder, &json!({}))?;
         for number in 0..size {
             let name = format!("service-{number}");
-            domain.apply(&format!("{name}.json"), &service_manifest(&name, &backends[..1]))?;
+            domain.apply(&format!("{name}.json"), &service_manifest(&name, &backends[..1])).await?;
         }
-        domain.apply("web.json", &service_manifest("web", &backends[..1]))?;
+        domain.apply("web.json", &service_manifest("web", &backends[..1])).await?;
         let started = Instant::now();
         domain.start_mesh(program).await?;
         let ready = started.elapsed();
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Failure> {
             let (address, name) = if change % 2 == 0 { (backends[1], "b") } else { (backends[0], "a") };
             let manifest = service_manifest("web", &[address]);
             let started = Instant::now();
-            domain.apply("web.json", &manifest)?;
+            domain.apply("web.json", &manifest).await?;
             until_served_by(&domain, name).await?;
             times.push(started.elapsed());
         }

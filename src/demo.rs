@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use crate::harness::domain::{self, Domain};
+use crate::harness::domain::{self, Domain, Home};
 
 /// How long the domains may take to agree on tokens.
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,8 +53,8 @@ pub async fn run(settings: Settings, out: &mut (dyn Write + Send)) -> Result<(),
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let folder = tempfile::Builder::new().prefix("networkmesh-demo-").tempdir()?;
-    let mut alice = Domain::lay_out(folder.path(), "alice", &json!({}))?;
-    let mut bob = Domain::lay_out(folder.path(), "bob", &json!({}))?;
+    let mut alice = Domain::lay_out(folder.path(), "alice", Home::Folder, &json!({}))?;
+    let mut bob = Domain::lay_out(folder.path(), "bob", Home::Folder, &json!({}))?;
     let shown = tokio::select! {
         shown = show(settings, &mut alice, &mut bob, out) => shown,
         _ = interrupt.recv() => Err(DemoError::Interrupted),
@@ -80,8 +80,8 @@ async fn show(
     steps.done(&format!("Envoy at {}", envoy.display()))?;
 
     for manifest in [alice.route_to(bob), bob.route_to(alice)] {
-        alice.apply(&route_file(&manifest), &manifest)?;
-        bob.apply(&route_file(&manifest), &manifest)?;
+        alice.apply(&route_file(&manifest), &manifest).await?;
+        bob.apply(&route_file(&manifest), &manifest).await?;
     }
     let folders = format!("{} and {}", alice.folder.display(), bob.folder.display());
     steps.done(&format!("keys and manifests in {folders}"))?;

@@ -1,5 +1,8 @@
 //! One domain on this machine: a folder with its configuration, its mesh, its Envoy and its services.
 
+mod error;
+mod home;
+mod layout;
 mod manifest;
 
 use std::fs;
@@ -12,10 +15,10 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
-use certs::{DomainKey, KeyError, PublicKey};
-use harness::free_address;
-use harness::process::{self, Child, envoy_command};
-use serde_json::{Value, json};
+use certs::PublicKey;
+use harness::process::{Child, envoy_command};
+use model::api::DomainRouteStatus;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
@@ -25,6 +28,10 @@ use super::echo;
 use crate::http::{self, Limits, Target};
 use crate::status::Status;
 
+pub use error::Error;
+use error::io_error;
+pub use home::Home;
+pub use layout::Addresses;
 pub use manifest::service_manifest;
 
 /// How long a mesh or an Envoy may take to be ready.
@@ -34,11 +41,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A domain whose mesh and Envoy are started and stopped at will. Dropping it kills them.
+///
+/// Where a domain has several gateways, each is such a value, and they share their home and their key.
 pub struct Domain {
     /// Its ID.
     pub name: String,
-    /// Its folder: `networkmesh.yaml`, `manifests/`, `state/`, `logs/`.
+    /// Its folder: `networkmesh.yaml`, `state/`, `logs/`, and `manifests/` where its objects live there.
     pub folder: PathBuf,
+    /// Where its objects live.
+    pub home: Home,
     /// Where everything listens.
     pub addresses: Addresses,
     /// Where its mesh answers commands.
@@ -52,114 +63,7 @@ pub struct Domain {
     services: Vec<(CancellationToken, JoinHandle<io::Result<()>>)>,
 }
 
-/// The addresses of a domain, all on loopback.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// Envoy, for other domains.
-    pub external: SocketAddr,
-    /// Envoy, for this domain's applications.
-    pub internal: SocketAddr,
-    /// Envoy's own admin interface.
-    pub envoy_admin: SocketAddr,
-    /// The mesh's handshake service.
-    pub handshake: SocketAddr,
-    /// The mesh's DNS.
-    pub dns: SocketAddr,
-}
-
-/// What went wrong with a domain.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file or socket.
-    #[error("{what}: {error}")]
-    Io {
-        /// The file or socket.
-        what: String,
-        /// The system's answer.
-        error: io::Error,
-    },
-    /// No key could be made.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A process does not do as it should.
-    #[error(transparent)]
-    Process(#[from] process::Error),
-    /// `networkmesh bootstrap` failed.
-    #[error("networkmesh bootstrap: {0}")]
-    Bootstrap(String),
-    /// A call failed.
-    #[error(transparent)]
-    Http(#[from] http::Error),
-    /// A request cannot be made.
-    #[error(transparent)]
-    Request(#[from] ::http::Error),
-    /// An answer is not the JSON that was expected.
-    #[error("an answer is not the JSON that was expected: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-impl Addresses {
-    fn free() -> io::Result<Self> {
-        Ok(Self {
-            external: free_address()?,
-            internal: free_address()?,
-            envoy_admin: free_address()?,
-            handshake: free_address()?,
-            dns: free_address()?,
-        })
-    }
-}
-
 impl Domain {
-    /// Makes the folder of domain `name` in `parent`, with a new key. `extra` is merged over the fields of
-    /// `networkmesh.yaml`.
-    ///
-    /// # Errors
-    /// The folder, an address or a key cannot be had.
-    pub fn lay_out(parent: &Path, name: &str, extra: &Value) -> Result<Self, Error> {
-        let folder = parent.join(name);
-        let addresses = Addresses::free().map_err(io_error("a free address"))?;
-        let key = DomainKey::generate()?;
-        for folder in [folder.join("manifests"), folder.join("logs")] {
-            fs::create_dir_all(&folder).map_err(io_error(&folder.display().to_string()))?;
-        }
-        let mut config = json!({
-            "domainID": name,
-            "domainKeyData": *key.to_domain_key_data(),
-            "instance": format!("{name}-gateway"),
-            "listen": {
-                "external": addresses.external,
-                "internal": addresses.internal,
-                "handshake": addresses.handshake,
-                "xds": "unix:xds.sock",
-                "dns": addresses.dns,
-                "admin": free_address().map_err(io_error("a free address"))?,
-            },
-            "envoy": {"admin": addresses.envoy_admin, "accessLog": "logs"},
-            "dns": {"upstreams": ["127.0.0.1:9"]},
-        });
-        merge(&mut config, extra);
-        let admin = config["listen"]["admin"].as_str().unwrap_or_default();
-        let admin = match (admin.strip_prefix("unix:"), admin.parse()) {
-            (Some(path), _) => Target::Unix(folder.join(path)),
-            (None, Ok(address)) => Target::Tcp(address),
-            (None, Err(error)) => return Err(io_error("listen.admin")(io::Error::other(error))),
-        };
-        let domain = Self {
-            name: name.to_owned(),
-            folder,
-            addresses,
-            admin,
-            public_key: key.public_key().clone(),
-            mesh: None,
-            envoy: None,
-            services: Vec::new(),
-        };
-        // JSON is YAML too.
-        domain.write("networkmesh.yaml", &config.to_string())?;
-        Ok(domain)
-    }
-
     /// Path of its configuration.
     #[must_use]
     pub fn config(&self) -> PathBuf {
@@ -178,12 +82,45 @@ impl Domain {
             .map_err(io_error(&path.display().to_string()))
     }
 
-    /// Adds a manifest to it.
+    /// Applies the objects of a manifest. Those that were applied as the same file before, and are not in it any more,
+    /// are deleted.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn apply(&self, file: &str, manifest: &Value) -> Result<(), Error> {
-        self.write(&format!("manifests/{file}"), &manifest.to_string())
+    /// The file cannot be written, or the API server refuses an object.
+    pub async fn apply(&self, file: &str, manifest: &Value) -> Result<(), Error> {
+        match &self.home {
+            Home::Folder => self.write(&format!("manifests/{file}"), &manifest.to_string()),
+            Home::Namespace(namespace) => Ok(namespace.apply(file, manifest).await?),
+        }
+    }
+
+    /// Deletes the objects that were applied as this file.
+    ///
+    /// # Errors
+    /// The file cannot be removed, or the API server refuses.
+    pub async fn remove(&self, file: &str) -> Result<(), Error> {
+        match &self.home {
+            Home::Folder => {
+                let path = self.folder.join("manifests").join(file);
+                fs::remove_file(&path).map_err(io_error(&path.display().to_string()))
+            }
+            Home::Namespace(namespace) => Ok(namespace.remove(file).await?),
+        }
+    }
+
+    /// The status of a route, as the mesh has stored it.
+    ///
+    /// # Errors
+    /// There is no such route, or nothing is stored of it.
+    pub async fn stored_status(&self, route: &str) -> Result<DomainRouteStatus, Error> {
+        match &self.home {
+            Home::Folder => {
+                let path = self.folder.join(format!("state/domainroutes/{route}.json"));
+                let text = fs::read(&path).map_err(io_error(&path.display().to_string()))?;
+                Ok(serde_json::from_slice(&text)?)
+            }
+            Home::Namespace(namespace) => Ok(namespace.status_of(route).await?),
+        }
     }
 
     /// The manifest of a route with token authentication from this domain to `destination`, which both sides apply.
@@ -197,13 +134,14 @@ impl Domain {
     /// # Errors
     /// No socket, or a manifest cannot be written.
     pub async fn serve_echo(&mut self, service: &str) -> Result<SocketAddr, Error> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io_error("an echo service"))?;
+        let ip = self.home.service_ip().map_err(io_error("an echo service"))?;
+        let listener = TcpListener::bind((ip, 0)).await.map_err(io_error("an echo service"))?;
         let address = listener.local_addr().map_err(io_error("an echo service"))?;
         let stop = CancellationToken::new();
         let name = format!("{service}.{}", self.name);
         let task = tokio::spawn(echo::serve(listener, name, stop.clone()));
         self.services.push((stop, task));
-        self.apply(&format!("{service}.json"), &service_manifest(service, &[address]))?;
+        self.apply(&format!("{service}.json"), &service_manifest(service, &[address])).await?;
         Ok(address)
     }
 
@@ -300,21 +238,4 @@ async fn ready(target: &Target, path: &str) -> Result<(), String> {
         Ok(response) => Err(format!("{target}{path} answers {}", response.status())),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// Objects are merged field by field, everything else is replaced.
-fn merge(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (name, value) in over {
-                merge(base.entry(name.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (base, value) => *base = value.clone(),
-    }
-}
-
-fn io_error(what: &str) -> impl FnOnce(io::Error) -> Error {
-    let what = what.to_owned();
-    move |error| Error::Io { what, error }
 }

@@ -9,9 +9,24 @@ use tokio::net::TcpStream;
 
 use super::partner::{Partner, headers};
 use super::world::{
-    World, admin, answers, apply_route, echoed, eventually, networkmesh, set_source, set_unauthenticated,
-    token,
+    Source, World, admin, answers, apply_route, echoed, eventually, networkmesh, nobody_at, set_source,
+    set_unauthenticated, token,
 };
+
+scenes!(
+    only_the_token_of_the_source_that_a_request_names_is_accepted,
+    names_of_headers_are_compared_without_case_but_tokens_with_it,
+    a_host_that_is_nearly_that_of_the_handshake_opens_nothing,
+    the_token_of_one_source_is_of_no_use_with_another_spelling_of_it,
+    headers_by_which_the_gateway_routes_are_its_own,
+    no_form_of_a_request_gets_around_the_token,
+    a_spoofed_cluster_header_leads_nowhere,
+    the_handshake_is_open_and_nothing_beside_it,
+    services_are_open_to_those_that_they_name,
+    a_service_that_is_in_use_can_be_taken_away_from_a_domain_and_given_back,
+    an_unknown_service_is_404_and_says_which_gateways_it_passed,
+    a_route_without_authentication_is_open_to_its_source_only,
+);
 
 const ECHO: &str = "echo.bob.svc";
 
@@ -61,17 +76,16 @@ async fn befriend_carol(world: &World) -> (Partner, String) {
     let carol = Partner::new("carol");
     let mut route = world.alice.route_to(&world.bob);
     set_source(&mut route, "carol", &carol.public_key());
-    apply_route(&world.bob, &route);
+    apply_route(&world.bob, &route).await;
     let (token, _) = eventually("carol's handshake", async || carol.handshake(&world.bob).await).await;
     (carol, token)
 }
 
-#[tokio::test]
-async fn only_the_token_of_the_source_that_a_request_names_is_accepted() {
-    let world = World::two_domains().await;
+async fn only_the_token_of_the_source_that_a_request_names_is_accepted(on: Source) {
+    let world = World::two_domains(on).await;
     let (_carol, hers) = befriend_carol(&world).await;
-    let right = token(&world.alice, "bob");
-    let wrong = token(&world.bob, "alice");
+    let right = token(&world.alice, "bob").await;
+    let wrong = token(&world.bob, "alice").await;
     for (source, token) in [("alice", &right), ("carol", &hers)] {
         let answer = knock(&world.bob, "/", headers(source, ECHO, Some(token))).await;
         assert_eq!(echoed(&answer).headers["kuscia-source"], source);
@@ -113,10 +127,9 @@ async fn only_the_token_of_the_source_that_a_request_names_is_accepted() {
     }
 }
 
-#[tokio::test]
-async fn names_of_headers_are_compared_without_case_but_tokens_with_it() {
-    let world = World::two_domains().await;
-    let right = token(&world.alice, "bob");
+async fn names_of_headers_are_compared_without_case_but_tokens_with_it(on: Source) {
+    let world = World::two_domains(on).await;
+    let right = token(&world.alice, "bob").await;
     for (token, status) in [(right.clone(), "200"), (right.to_ascii_lowercase(), "401")] {
         let lines = [
             "GET / HTTP/1.1",
@@ -131,9 +144,8 @@ async fn names_of_headers_are_compared_without_case_but_tokens_with_it() {
     }
 }
 
-#[tokio::test]
-async fn a_host_that_is_nearly_that_of_the_handshake_opens_nothing() {
-    let world = World::two_domains().await;
+async fn a_host_that_is_nearly_that_of_the_handshake_opens_nothing(on: Source) {
+    let world = World::two_domains(on).await;
     let handshake = "kuscia-handshake.bob.svc";
     let hosts = [
         "",
@@ -163,10 +175,9 @@ async fn a_host_that_is_nearly_that_of_the_handshake_opens_nothing() {
     assert_eq!(answer.status(), 404, "the handshake, then a service: {answer:?}");
 }
 
-#[tokio::test]
-async fn the_token_of_one_source_is_of_no_use_with_another_spelling_of_it() {
-    let world = World::two_domains().await;
-    let right = token(&world.alice, "bob");
+async fn the_token_of_one_source_is_of_no_use_with_another_spelling_of_it(on: Source) {
+    let world = World::two_domains(on).await;
+    let right = token(&world.alice, "bob").await;
     for source in [
         "",
         "-",
@@ -189,9 +200,8 @@ async fn the_token_of_one_source_is_of_no_use_with_another_spelling_of_it() {
     assert_refused(&knock(&world.bob, "/", twice).await, "the source twice");
 }
 
-#[tokio::test]
-async fn headers_by_which_the_gateway_routes_are_its_own() {
-    let world = World::two_domains().await;
+async fn headers_by_which_the_gateway_routes_are_its_own(on: Source) {
+    let world = World::two_domains(on).await;
     for (name, value) in [
         ("x-nm-side", "internal"),
         ("x-nm-scope", "handshake"),
@@ -208,10 +218,9 @@ async fn headers_by_which_the_gateway_routes_are_its_own() {
     assert_refused(&knock(&world.bob, "/", inside).await, "the scope of bob's own applications");
 }
 
-#[tokio::test]
-async fn no_form_of_a_request_gets_around_the_token() {
-    let world = World::two_domains().await;
-    let right = format!("Kuscia-Token: {}", token(&world.alice, "bob"));
+async fn no_form_of_a_request_gets_around_the_token(on: Source) {
+    let world = World::two_domains(on).await;
+    let right = format!("Kuscia-Token: {}", token(&world.alice, "bob").await);
     let host = format!("Kuscia-Host: {ECHO}");
     let refused = [
         ("an absolute URI", "GET http://kuscia-handshake.bob.svc/handshake HTTP/1.1", "", "close"),
@@ -230,10 +239,9 @@ async fn no_form_of_a_request_gets_around_the_token() {
     }
 }
 
-#[tokio::test]
-async fn a_spoofed_cluster_header_leads_nowhere() {
-    let world = World::two_domains().await;
-    let right = token(&world.alice, "bob");
+async fn a_spoofed_cluster_header_leads_nowhere(on: Source) {
+    let world = World::two_domains(on).await;
+    let right = token(&world.alice, "bob").await;
     let dump = networkmesh(["dump", "clusters", "--admin", &admin(&world.bob)]).await;
     let dump: Value = serde_json::from_str(&dump.out).unwrap();
     let clusters: Vec<&str> = dump["clusters"]
@@ -251,9 +259,8 @@ async fn a_spoofed_cluster_header_leads_nowhere() {
     }
 }
 
-#[tokio::test]
-async fn the_handshake_is_open_and_nothing_beside_it() {
-    let world = World::two_domains().await;
+async fn the_handshake_is_open_and_nothing_beside_it(on: Source) {
+    let world = World::two_domains(on).await;
     let host = "kuscia-handshake.bob.svc";
     let probe = with(headers("alice", host, None), "kuscia-token-revision", "1");
     let answer = knock(&world.bob, "/handshake", probe).await;
@@ -277,11 +284,10 @@ async fn the_handshake_is_open_and_nothing_beside_it() {
     );
 }
 
-#[tokio::test]
-async fn services_are_open_to_those_that_they_name() {
-    let world = World::two_domains().await;
+async fn services_are_open_to_those_that_they_name(on: Source) {
+    let world = World::two_domains(on).await;
     let (_carol, hers) = befriend_carol(&world).await;
-    let address = "127.0.0.1:9".parse().unwrap();
+    let address = nobody_at(&world.bob);
     for (name, scope, access) in [
         ("private", "Domain", ""),
         ("hidden", "Local", ""),
@@ -296,9 +302,9 @@ async fn services_are_open_to_those_that_they_name() {
             manifest["items"][0]["metadata"]["annotations"] =
                 json!({"kuscia.secretflow/access-domain": access});
         }
-        world.bob.apply(&format!("{name}.json"), &manifest).unwrap();
+        world.bob.apply(&format!("{name}.json"), &manifest).await.unwrap();
     }
-    let right = token(&world.alice, "bob");
+    let right = token(&world.alice, "bob").await;
     let as_alice = async |name: &str| {
         let host = format!("{name}.bob.svc");
         knock(&world.bob, "/", headers("alice", &host, Some(&right))).await
@@ -343,22 +349,20 @@ async fn services_are_open_to_those_that_they_name() {
     answers(&world.bob, "hidden.bob.svc", 404).await;
 }
 
-#[tokio::test]
-async fn a_service_that_is_in_use_can_be_taken_away_from_a_domain_and_given_back() {
-    let mut world = World::two_domains().await;
+async fn a_service_that_is_in_use_can_be_taken_away_from_a_domain_and_given_back(on: Source) {
+    let mut world = World::two_domains(on).await;
     let address = world.bob.serve_echo("shared").await.unwrap();
     let mut manifest = service_manifest("shared", &[address]);
     for (access, status) in [("", 200), ("carol", 403), ("carol,alice", 200)] {
         manifest["items"][0]["metadata"]["annotations"] = json!({"kuscia.secretflow/access-domain": access});
-        world.bob.apply("shared.json", &manifest).unwrap();
+        world.bob.apply("shared.json", &manifest).await.unwrap();
         answers(&world.alice, "shared.bob.svc", status).await;
         answers(&world.bob, "shared.bob.svc", 200).await;
     }
 }
 
-#[tokio::test]
-async fn an_unknown_service_is_404_and_says_which_gateways_it_passed() {
-    let world = World::two_domains().await;
+async fn an_unknown_service_is_404_and_says_which_gateways_it_passed(on: Source) {
+    let world = World::two_domains(on).await;
     let response = answers(&world.alice, "nobody.bob.svc", 404).await;
     let hops = response.headers()["kuscia-error-message"].to_str().unwrap();
     let (alice, bob) = (hops.find("alice/alice-gateway/internal"), hops.find("bob/bob-gateway/external"));
@@ -369,12 +373,11 @@ async fn an_unknown_service_is_404_and_says_which_gateways_it_passed() {
     assert!(hops.contains("alice/alice-gateway/internal") && !hops.contains("bob"), "{hops}");
 }
 
-#[tokio::test]
-async fn a_route_without_authentication_is_open_to_its_source_only() {
-    let mut world = World::laid_out(&json!({}), &json!({})).await;
+async fn a_route_without_authentication_is_open_to_its_source_only(on: Source) {
+    let mut world = World::laid_out(on, &json!({}), &json!({})).await;
     let mut route = world.alice.route_to(&world.bob);
     set_unauthenticated(&mut route);
-    world.connect(&route);
+    world.connect(&route).await;
     world.start().await;
     assert_eq!(echoed(&answers(&world.alice, ECHO, 200).await).headers["kuscia-source"], "alice");
     assert_refused(&knock(&world.bob, "/", headers("carol", ECHO, None)).await, "an unknown source");

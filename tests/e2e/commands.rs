@@ -15,13 +15,20 @@ use tokio::process::Command;
 
 use super::stream::{Chat, Traffic};
 use super::world::{
-    Alone, DEADLINE, World, admin, answers, confirmed_revision, envoy, eventually, key_of, networkmesh, run,
-    token,
+    Alone, DEADLINE, Source, World, admin, answers, confirmed_revision, envoy, eventually, key_of,
+    networkmesh, run, token,
 };
+
+scenes!(
+    status_and_dump_have_their_forms,
+    no_secret_is_shown_without_being_asked_for,
+    metrics_are_open_metrics_text,
+    sigterm_ends_a_mesh_well_and_removes_its_sockets,
+);
 
 #[tokio::test]
 async fn the_bootstrap_is_valid_to_envoy_in_both_forms() {
-    let world = Alone::laid_out(&json!({}));
+    let world = Alone::laid_out(Source::Directory, &json!({})).await;
     let config = world.alice.config();
     for form in ["yaml", "json"] {
         let ran = networkmesh(["bootstrap", "-o", form, "--config", config.to_str().unwrap()]).await;
@@ -35,9 +42,8 @@ async fn the_bootstrap_is_valid_to_envoy_in_both_forms() {
     }
 }
 
-#[tokio::test]
-async fn status_and_dump_have_their_forms() {
-    let world = World::two_domains().await;
+async fn status_and_dump_have_their_forms(on: Source) {
+    let world = World::two_domains(on).await;
     let admin = admin(&world.alice);
     let show = async |arguments: &str| {
         let ran = networkmesh(arguments.split(' ').chain(["--admin", &admin])).await;
@@ -72,15 +78,14 @@ async fn status_and_dump_have_their_forms() {
     assert!(all["secrets"].is_array());
 }
 
-#[tokio::test]
-async fn no_secret_is_shown_without_being_asked_for() {
+async fn no_secret_is_shown_without_being_asked_for(on: Source) {
     let world =
-        World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2)).await;
+        World::with_routes(on, |route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2)).await;
     let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
     Chat::open(&world.bob, &world.alice).await.say("hello").await;
-    let mut secrets = vec![token(&world.alice, "bob"), token(&world.bob, "alice")];
+    let mut secrets = vec![token(&world.alice, "bob").await, token(&world.bob, "alice").await];
     let newest = eventually("the tokens roll", async || {
-        let newest = token(&world.alice, "bob");
+        let newest = token(&world.alice, "bob").await;
         if secrets.contains(&newest) { Err("the old one".to_owned()) } else { Ok(newest) }
     })
     .await;
@@ -117,7 +122,7 @@ async fn no_secret_is_shown_without_being_asked_for() {
         }
     }
     let asked = networkmesh(["dump", "--show-secrets", "--admin", &admin(&world.bob)]).await;
-    let newest = token(&world.alice, "bob");
+    let newest = token(&world.alice, "bob").await;
     assert!(asked.out.contains(newest.trim_end_matches('=')), "on request, the accepted token is shown");
 }
 
@@ -129,7 +134,8 @@ async fn ask(target: &Target, path: &str, host: &str) -> Response<Bytes> {
 #[tokio::test]
 async fn the_admin_interface_answers_by_address_and_shows_no_secrets_over_tcp() {
     let address = harness::free_address().unwrap();
-    let mut world = Alone::laid_out(&json!({"listen": {"admin": address.to_string()}}));
+    let mut world =
+        Alone::laid_out(Source::Directory, &json!({"listen": {"admin": address.to_string()}})).await;
     world.start_mesh().await;
     let target = Target::Tcp(address);
     for (path, body) in [("/livez", "ok\n"), ("/readyz", "ok\n")] {
@@ -165,9 +171,8 @@ async fn the_admin_interface_answers_by_address_and_shows_no_secrets_over_tcp() 
     assert!(nobody.code == Some(1) && nobody.err.contains("networkmesh run"), "{nobody:?}");
 }
 
-#[tokio::test]
-async fn metrics_are_open_metrics_text() {
-    let world = World::two_domains().await;
+async fn metrics_are_open_metrics_text(on: Source) {
+    let world = World::two_domains(on).await;
     answers(&world.alice, "echo.bob.svc", 200).await;
     let answer = ask(&world.alice.admin, "/metrics", "localhost").await;
     let kind = answer.headers()["content-type"].to_str().unwrap();
@@ -198,9 +203,8 @@ async fn metrics_are_open_metrics_text() {
     }
 }
 
-#[tokio::test]
-async fn sigterm_ends_a_mesh_well_and_removes_its_sockets() {
-    let mut world = World::two_domains().await;
+async fn sigterm_ends_a_mesh_well_and_removes_its_sockets(on: Source) {
+    let mut world = World::two_domains(on).await;
     let sockets = ["xds.sock", "admin.sock"].map(|name| world.bob.folder.join(name));
     assert!(sockets.iter().all(|socket| socket.exists()));
     let stopped = world.bob.mesh.take().unwrap().stop(DEADLINE).await.unwrap();

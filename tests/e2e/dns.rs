@@ -1,10 +1,14 @@
 //! The in-domain DNS, asked by `dig`.
 
+use std::path::Path;
+
 use networkmesh::harness::domain::{Domain, service_manifest};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::world::{Alone, World, eventually, run};
+use super::world::{Alone, Folder, PROGRAM, Source, World, apply_route, eventually, run};
+
+scenes!(names_of_services_are_answered_over_udp_and_tcp, the_table_follows_the_manifests,);
 
 /// What dig says.
 #[derive(Debug)]
@@ -43,13 +47,12 @@ impl Answer {
     }
 }
 
-#[tokio::test]
-async fn names_of_services_are_answered_over_udp_and_tcp() {
-    let mut world = Alone::laid_out(&json!({}));
+async fn names_of_services_are_answered_over_udp_and_tcp(on: Source) {
+    let mut world = Alone::laid_out(on, &json!({})).await;
     let web = ["10.1.0.1:80", "10.1.0.2:80", "[2001:db8::1]:80"].map(|address| address.parse().unwrap());
-    world.alice.apply("web.json", &service_manifest("web", &web)).unwrap();
-    let partner = world.folder.domain("bob", &json!({}));
-    super::world::apply_route(&world.alice, &world.alice.route_to(&partner));
+    world.alice.apply("web.json", &service_manifest("web", &web)).await.unwrap();
+    let partner = world.folder.domain("bob", &json!({})).await;
+    apply_route(&world.alice, &world.alice.route_to(&partner)).await;
     world.start_mesh().await;
 
     for transport in ["+notcp", "+tcp", "+noedns", "+bufsize=4096", "+nocookie"] {
@@ -90,18 +93,18 @@ async fn names_of_services_are_answered_over_udp_and_tcp() {
 
 #[tokio::test]
 async fn other_names_are_forwarded_for_configured_clients_only() {
-    let mut upstream = Alone::laid_out(&json!({}));
+    let mut upstream = Alone::laid_out(Source::Directory, &json!({})).await;
     let address = ["10.9.9.9:80".parse().unwrap()];
-    upstream.alice.apply("host.json", &service_manifest("host", &address)).unwrap();
+    upstream.alice.apply("host.json", &service_manifest("host", &address)).await.unwrap();
     upstream.start_mesh().await;
 
     for (recursion, status, addresses) in
         [(json!(["127.0.0.0/8"]), "NOERROR", &["10.9.9.9"][..]), (json!([]), "REFUSED", &[])]
     {
         let dns = json!({"upstreams": [upstream.alice.addresses.dns], "recursion": recursion});
-        let folder = super::world::Folder::new();
-        let mut bob = folder.domain("bob", &json!({"dns": dns}));
-        bob.start_mesh(std::path::Path::new(super::world::PROGRAM)).await.unwrap();
+        let folder = Folder::new(Source::Directory);
+        let mut bob = folder.domain("bob", &json!({"dns": dns})).await;
+        bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
         for transport in ["+notcp", "+tcp"] {
             // To bob, the name of alice's service is a public one.
             let answer = dig(&bob, &format!("{transport} host.alice A")).await;
@@ -116,21 +119,20 @@ async fn other_names_are_forwarded_for_configured_clients_only() {
     }
 }
 
-#[tokio::test]
-async fn the_table_follows_the_manifests() {
-    let mut world = World::two_domains().await;
+async fn the_table_follows_the_manifests(on: Source) {
+    let mut world = World::two_domains(on).await;
     assert_eq!(dig(&world.alice, "late.alice.svc A").await.status, "NXDOMAIN");
     let service = |ip: &str| service_manifest("late", &[format!("{ip}:80").parse().unwrap()]);
     for ip in ["10.2.0.1", "10.2.0.2"] {
-        world.alice.apply("late.json", &service(ip)).unwrap();
+        world.alice.apply("late.json", &service(ip)).await.unwrap();
         eventually("the new address", async || {
             let answer = dig(&world.alice, "late.alice.svc A").await;
             if answer.of_kind("A") == [ip] { Ok(()) } else { Err(answer.text) }
         })
         .await;
     }
-    std::fs::remove_file(world.alice.folder.join("manifests/late.json")).unwrap();
-    std::fs::remove_file(world.alice.folder.join("manifests/alice-bob.json")).unwrap();
+    world.alice.remove("late.json").await.unwrap();
+    world.alice.remove("alice-bob.json").await.unwrap();
     for name in ["late.alice.svc", "echo.bob.svc"] {
         eventually("the name is gone", async || {
             let answer = dig(&world.alice, &format!("{name} A")).await;

@@ -9,7 +9,7 @@ use ::http::Request;
 use base64::Engine as _;
 use bytes::Bytes;
 use harness::free_address;
-use networkmesh::harness::domain::service_manifest;
+use networkmesh::harness::domain::{Domain, service_manifest};
 use networkmesh::harness::echo;
 use networkmesh::http::{Limits, Target, send};
 use serde_json::{Value, json};
@@ -18,15 +18,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::stream::{Chat, Traffic};
 use super::world::{
-    Alone, DEADLINE, Folder, PROGRAM, World, admin, answers, apply_route, echoed, eventually, get,
+    Alone, DEADLINE, Folder, PROGRAM, Source, World, admin, answers, apply_route, echoed, eventually, get,
     networkmesh, set_destination, token,
 };
 
-#[tokio::test]
-async fn killing_and_restarting_a_mesh_fails_no_request() {
-    let mut world = World::two_domains().await;
+scenes!(
+    killing_and_restarting_a_mesh_fails_no_request,
+    removing_an_endpoint_fails_no_request_once_envoy_took_it,
+    envoys_that_restart_alone_get_everything_back,
+    new_routes_and_services_do_not_touch_a_running_stream,
+    a_key_of_1024_bits_is_refused_everywhere,
+);
+
+async fn killing_and_restarting_a_mesh_fails_no_request(on: Source) {
+    let mut world = World::two_domains(on).await;
     let mut chat = Chat::open(&world.alice, &world.bob).await;
-    let before = (token(&world.alice, "bob"), token(&world.bob, "alice"));
+    let before = (token(&world.alice, "bob").await, token(&world.bob, "alice").await);
     let (there, back) = (
         Traffic::start(&world.alice, "echo.bob.svc").await,
         Traffic::start(&world.bob, "echo.alice.svc").await,
@@ -47,14 +54,13 @@ async fn killing_and_restarting_a_mesh_fails_no_request() {
     assert_eq!(there.failures().await, Vec::<String>::new());
     assert_eq!(back.failures().await, Vec::<String>::new());
     chat.say("still there").await;
-    assert_eq!((token(&world.alice, "bob"), token(&world.bob, "alice")), before);
+    assert_eq!((token(&world.alice, "bob").await, token(&world.bob, "alice").await), before);
 }
 
-#[tokio::test]
-async fn removing_an_endpoint_fails_no_request_once_envoy_took_it() {
-    let world = World::two_domains().await;
-    let [(stays, _stop), (goes, stop)] = backends().await;
-    world.bob.apply("pair.json", &service_manifest("pair", &[stays, goes])).unwrap();
+async fn removing_an_endpoint_fails_no_request_once_envoy_took_it(on: Source) {
+    let world = World::two_domains(on).await;
+    let [(stays, _stop), (goes, stop)] = backends(&world.bob).await;
+    world.bob.apply("pair.json", &service_manifest("pair", &[stays, goes])).await.unwrap();
     answers(&world.alice, "pair.bob.svc", 200).await;
     endpoint_in_envoy(&world, goes, true).await;
     let traffic = Traffic::start(&world.alice, "pair.bob.svc").await;
@@ -65,7 +71,7 @@ async fn removing_an_endpoint_fails_no_request_once_envoy_took_it() {
     })
     .await;
 
-    world.bob.apply("pair.json", &service_manifest("pair", &[stays])).unwrap();
+    world.bob.apply("pair.json", &service_manifest("pair", &[stays])).await.unwrap();
     endpoint_in_envoy(&world, goes, false).await;
     stop.cancel();
     traffic.more(50).await;
@@ -74,21 +80,17 @@ async fn removing_an_endpoint_fails_no_request_once_envoy_took_it() {
     assert!(refused.is_err(), "the backend must really be gone: {refused:?}");
 }
 
-/// Two echo services, on two addresses with one port.
-async fn backends() -> [(SocketAddr, CancellationToken); 2] {
-    let (first, second) = eventually("a port that is free on two addresses", async || {
-        let first = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
-        let port = first.local_addr().unwrap().port();
-        let second = TcpListener::bind(("127.0.0.2", port)).await.map_err(|error| error.to_string())?;
-        Ok((first, second))
-    })
-    .await;
-    [(first, "stays"), (second, "goes")].map(|(listener, name)| {
+/// Two echo services in `domain`.
+async fn backends(domain: &Domain) -> [(SocketAddr, CancellationToken); 2] {
+    let ip = domain.home.service_ip().unwrap();
+    let backend = async |name| {
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(echo::serve(listener, name, stop.clone()));
         (address, stop)
-    })
+    };
+    [backend("stays").await, backend("goes").await]
 }
 
 /// Waits until bob's Envoy has the endpoint, or has it no more.
@@ -104,9 +106,8 @@ async fn endpoint_in_envoy(world: &World, endpoint: SocketAddr, wanted: bool) {
     .await;
 }
 
-#[tokio::test]
-async fn envoys_that_restart_alone_get_everything_back() {
-    let mut world = World::two_domains().await;
+async fn envoys_that_restart_alone_get_everything_back(on: Source) {
+    let mut world = World::two_domains(on).await;
     for domain in [&mut world.alice, &mut world.bob] {
         domain.envoy.take().unwrap().kill9().await.unwrap();
         domain.start_envoy(Path::new(PROGRAM), &world.envoy).await.unwrap();
@@ -115,9 +116,8 @@ async fn envoys_that_restart_alone_get_everything_back() {
     assert_eq!(echoed(&answers(&world.bob, "echo.alice.svc", 200).await).service, "echo.alice");
 }
 
-#[tokio::test]
-async fn new_routes_and_services_do_not_touch_a_running_stream() {
-    let mut world = World::two_domains().await;
+async fn new_routes_and_services_do_not_touch_a_running_stream(on: Source) {
+    let mut world = World::two_domains(on).await;
     let mut chat = Chat::open(&world.alice, &world.bob).await;
     for number in 0..5 {
         for domain in [&mut world.alice, &mut world.bob] {
@@ -125,7 +125,7 @@ async fn new_routes_and_services_do_not_touch_a_running_stream() {
         }
         let mut route = world.alice.route_to(&world.bob);
         set_destination(&mut route, &format!("carol-{number}"), world.bob.addresses.external);
-        apply_route(&world.alice, &route);
+        apply_route(&world.alice, &route).await;
         answers(&world.alice, &format!("echo-{number}.bob.svc"), 200).await;
         answers(&world.bob, &format!("echo-{number}.alice.svc"), 200).await;
         chat.say("still there").await;
@@ -134,7 +134,7 @@ async fn new_routes_and_services_do_not_touch_a_running_stream() {
 
 #[tokio::test]
 async fn a_malformed_manifest_hurts_itself_only_and_is_named() {
-    let world = World::two_domains().await;
+    let world = World::two_domains(Source::Directory).await;
     let fine = networkmesh(["status", "--admin", &admin(&world.bob)]).await;
     assert_eq!((fine.code, fine.out.contains("All is well.")), (Some(0), true), "{fine:?}");
 
@@ -143,7 +143,7 @@ async fn a_malformed_manifest_hurts_itself_only_and_is_named() {
     let mut route = world.alice.route_to(&world.bob);
     route["spec"]["endpoint"]["ports"][0]["port"] = json!(0);
     route["spec"]["authenticationType"] = json!("Trust");
-    apply_route(&world.alice, &route);
+    apply_route(&world.alice, &route).await;
     let well = eventually("the files are named", async || {
         let ran = networkmesh(["status", "--admin", &admin(&world.bob)]).await;
         let named = ["broken.yaml", "echo.json"].iter().all(|file| ran.out.contains(file));
@@ -164,10 +164,14 @@ async fn a_malformed_manifest_hurts_itself_only_and_is_named() {
 
 #[tokio::test]
 async fn an_object_in_two_files_is_named_with_both_and_stays_in_force() {
-    let mut world = World::two_domains().await;
+    let mut world = World::two_domains(Source::Directory).await;
     let mine = world.bob.serve_echo("twin").await.unwrap();
     answers(&world.alice, "twin.bob.svc", 200).await;
-    world.bob.apply("zz-twin.json", &service_manifest("twin", &["127.0.0.1:9".parse().unwrap()])).unwrap();
+    world
+        .bob
+        .apply("zz-twin.json", &service_manifest("twin", &["127.0.0.1:9".parse().unwrap()]))
+        .await
+        .unwrap();
     let problem = eventually("the second file is named", async || {
         let status = world.bob.status().await.unwrap();
         let mut problems = status.problems.iter();
@@ -184,7 +188,7 @@ async fn an_object_in_two_files_is_named_with_both_and_stays_in_force() {
     assert_eq!(twin.endpoints, [mine.to_string()], "the first file stays in force");
     answers(&world.alice, "twin.bob.svc", 200).await;
 
-    fs::remove_file(world.bob.folder.join("manifests/zz-twin.json")).unwrap();
+    world.bob.remove("zz-twin.json").await.unwrap();
     eventually("all is well", async || {
         let status = world.bob.status().await.unwrap();
         if status.problems.is_empty() { Ok(()) } else { Err(format!("{:?}", status.problems)) }
@@ -195,12 +199,12 @@ async fn an_object_in_two_files_is_named_with_both_and_stays_in_force() {
 #[tokio::test]
 async fn an_address_in_use_is_named_with_its_setting() {
     for setting in ["handshake", "xds", "dns", "admin"] {
-        let folder = Folder::new();
+        let folder = Folder::new(Source::Directory);
         let address = free_address().unwrap();
         let _holder = TcpListener::bind(address).await.unwrap();
         let mut config = json!({});
         config["listen"][setting] = address.to_string().into();
-        let alice = folder.domain("alice", &config);
+        let alice = folder.domain("alice", &config).await;
         let ran = networkmesh(["run", "--config", alice.config().to_str().unwrap()]).await;
         assert_eq!(ran.code, Some(2), "{ran:?}");
         for words in [format!("listen.{setting}"), address.to_string(), "choose another address".to_owned()] {
@@ -211,34 +215,36 @@ async fn an_address_in_use_is_named_with_its_setting() {
 
 #[tokio::test]
 async fn a_second_mesh_on_the_same_folders_is_refused() {
-    let mut world = Alone::laid_out(&json!({}));
+    let mut world = Alone::laid_out(Source::Directory, &json!({})).await;
     world.start_mesh().await;
-    let other = world.folder.domain(
-        "other",
-        &json!({
-            "domainID": "alice",
-            "source": {"directory": {"path": "../alice/manifests", "state": "../alice/state"}},
-        }),
-    );
+    let other = world
+        .folder
+        .domain(
+            "other",
+            &json!({
+                "domainID": "alice",
+                "source": {"directory": {"path": "../alice/manifests", "state": "../alice/state"}},
+            }),
+        )
+        .await;
     let ran = networkmesh(["run", "--config", other.config().to_str().unwrap()]).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.err.contains("another mesh uses the state folder"), "{ran:?}");
     world.alice.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_key_of_1024_bits_is_refused_everywhere() {
+async fn a_key_of_1024_bits_is_refused_everywhere(on: Source) {
     let openssl = |arguments: &str| {
         let output = Command::new("openssl").args(arguments.split(' ')).output();
         output.expect("these tests need openssl: `apt-get install openssl`").stdout
     };
     let encode = |pem: &[u8]| base64::engine::general_purpose::STANDARD.encode(pem);
-    let mut world = Alone::laid_out(&json!({}));
+    let mut world = Alone::laid_out(on, &json!({})).await;
     let key = openssl("genrsa -traditional 1024");
     let key_file = world.folder.path().join("weak.pem");
     fs::write(&key_file, &key).unwrap();
 
-    let weak = world.folder.domain("weak", &json!({"domainKeyData": encode(&key)}));
+    let weak = world.folder.domain("weak", &json!({"domainKeyData": encode(&key)})).await;
     let ran = networkmesh(["run", "--config", weak.config().to_str().unwrap()]).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(
@@ -247,10 +253,10 @@ async fn a_key_of_1024_bits_is_refused_everywhere() {
     );
 
     let public = openssl(&format!("rsa -RSAPublicKey_out -in {}", key_file.display()));
-    let partner = world.folder.domain("bob", &json!({}));
+    let partner = world.folder.domain("bob", &json!({})).await;
     let mut route: Value = world.alice.route_to(&partner);
     route["spec"]["tokenConfig"]["destinationPublicKey"] = encode(&public).into();
-    apply_route(&world.alice, &route);
+    apply_route(&world.alice, &route).await;
     world.start_mesh().await;
     eventually("the key is refused", async || {
         let status = world.alice.status().await.unwrap();

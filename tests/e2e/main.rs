@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[macro_use]
+mod world;
+
 mod auth;
+mod cluster;
 mod commands;
 mod demo;
 mod dns;
 mod faults;
+mod kubernetes;
 mod partner;
 mod peers;
 mod programmed;
@@ -15,5 +20,4 @@ mod stream;
 mod tls;
 mod tokens;
 mod traffic;
-mod world;
 mod xds;

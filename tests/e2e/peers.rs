@@ -1,6 +1,6 @@
 //! Servers that do what no mesh does.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,9 +23,9 @@ pub(crate) enum Manner {
     Halves(Arc<Notify>),
 }
 
-/// Serves until the returned set is dropped.
-pub(crate) async fn serve(manner: Manner) -> (SocketAddr, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Serves at that IP address until the returned set is dropped.
+pub(crate) async fn serve(ip: IpAddr, manner: Manner) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {

@@ -12,13 +12,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use xds::ResourceType;
 
-use super::world::{World, admin, answers, eventually, networkmesh};
+use super::world::{Source, World, admin, answers, eventually, networkmesh};
+
+scenes!(
+    a_route_says_whether_envoy_took_what_was_made_of_it,
+    what_one_envoy_rejects_is_told_at_its_object_and_hurts_no_other,
+);
 
 const WORDS: &str = "I do not like this one";
 
-#[tokio::test]
-async fn a_route_says_whether_envoy_took_what_was_made_of_it() {
-    let world = World::two_domains().await;
+async fn a_route_says_whether_envoy_took_what_was_made_of_it(on: Source) {
+    let world = World::two_domains(on).await;
     for (domain, route) in
         [(&world.alice, "alice-bob"), (&world.alice, "bob-alice"), (&world.bob, "alice-bob")]
     {
@@ -26,9 +30,8 @@ async fn a_route_says_whether_envoy_took_what_was_made_of_it() {
     }
 }
 
-#[tokio::test]
-async fn what_one_envoy_rejects_is_told_at_its_object_and_hurts_no_other() {
-    let world = World::two_domains().await;
+async fn what_one_envoy_rejects_is_told_at_its_object_and_hurts_no_other(on: Source) {
+    let world = World::two_domains(on).await;
     let picky = connect_and_reject(
         &world.alice,
         &[(ResourceType::RouteConfiguration, "to|bob"), (ResourceType::Cluster, "svc|echo.alice.svc")],

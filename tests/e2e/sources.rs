@@ -7,7 +7,9 @@ use std::path::Path;
 use networkmesh::harness::domain::{Domain, service_manifest};
 use serde_json::{Value, json};
 
-use super::world::{Alone, PROGRAM, World, confirmed_revision, echoed, eventually, get, token};
+use super::world::{Alone, PROGRAM, Source, World, confirmed_revision, echoed, eventually, get, token};
+
+scenes!(a_killed_mesh_finds_its_tokens_again);
 
 fn manifest(name: &str) -> Value {
     service_manifest(name, &["10.0.0.1:80".parse().unwrap()])
@@ -26,7 +28,7 @@ async fn in_force(domain: &Domain, services: &[&str]) {
 
 #[tokio::test]
 async fn every_manifest_below_the_folder_is_read_whatever_its_form() {
-    let mut world = Alone::laid_out(&json!({}));
+    let mut world = Alone::laid_out(Source::Directory, &json!({})).await;
     let manifests = world.alice.folder.join("manifests");
     fs::create_dir_all(manifests.join("deep/er")).unwrap();
     fs::create_dir_all(manifests.join(".hidden")).unwrap();
@@ -55,7 +57,7 @@ async fn every_manifest_below_the_folder_is_read_whatever_its_form() {
 
 #[tokio::test]
 async fn a_configmap_is_followed_through_its_symbolic_links() {
-    let mut world = Alone::laid_out(&json!({}));
+    let mut world = Alone::laid_out(Source::Directory, &json!({})).await;
     let manifests = world.alice.folder.join("manifests");
     // As the kubelet lays it out: file → ..data/file, ..data → a folder for each version.
     let publish = |version: &str, service: &str| {
@@ -78,9 +80,9 @@ async fn a_configmap_is_followed_through_its_symbolic_links() {
 
 #[tokio::test]
 async fn a_broken_file_keeps_its_last_good_objects_until_it_is_mended_or_removed() {
-    let mut world = Alone::laid_out(&json!({}));
-    world.alice.apply("web.json", &manifest("web")).unwrap();
-    world.alice.apply("other.json", &manifest("other")).unwrap();
+    let mut world = Alone::laid_out(Source::Directory, &json!({})).await;
+    world.alice.apply("web.json", &manifest("web")).await.unwrap();
+    world.alice.apply("other.json", &manifest("other")).await.unwrap();
     world.start_mesh().await;
     in_force(&world.alice, &["other", "web"]).await;
 
@@ -94,28 +96,27 @@ async fn a_broken_file_keeps_its_last_good_objects_until_it_is_mended_or_removed
         }
     })
     .await;
-    world.alice.apply("third.json", &manifest("third")).unwrap();
+    world.alice.apply("third.json", &manifest("third")).await.unwrap();
     in_force(&world.alice, &["other", "third", "web"]).await;
 
-    world.alice.apply("web.json", &manifest("mended")).unwrap();
+    world.alice.apply("web.json", &manifest("mended")).await.unwrap();
     in_force(&world.alice, &["mended", "other", "third"]).await;
     world.alice.write("manifests/web.json", "\u{0}\u{1}").unwrap();
-    fs::remove_file(world.alice.folder.join("manifests/web.json")).unwrap();
+    world.alice.remove("web.json").await.unwrap();
     in_force(&world.alice, &["other", "third"]).await;
 }
 
-#[tokio::test]
-async fn a_killed_mesh_finds_its_tokens_again() {
+async fn a_killed_mesh_finds_its_tokens_again(on: Source) {
     let mut world =
-        World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(30)).await;
+        World::with_routes(on, |route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(30)).await;
     for _ in 0..5 {
-        let before = token(&world.alice, "bob");
+        let before = token(&world.alice, "bob").await;
         world.alice.mesh.take().unwrap().kill9().await.unwrap();
         world.alice.start_mesh(Path::new(PROGRAM)).await.unwrap();
         confirmed_revision(&world.alice, &world.bob).await;
         let status = world.alice.status().await.unwrap();
         assert_eq!(status.source.problems, [], "{status:?}");
-        if token(&world.alice, "bob") == before {
+        if token(&world.alice, "bob").await == before {
             assert_eq!(echoed(&get(&world.alice, "echo.bob.svc", "/").await).service, "echo.bob");
             return;
         }

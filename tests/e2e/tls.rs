@@ -9,27 +9,38 @@ use networkmesh::harness::domain::Domain;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use super::cluster;
 use super::partner::Partner;
 use super::world::{
-    Ran, World, admin, answers, apply_route, confirmed_revision, echoed, eventually, get, key_of,
+    Ran, Source, World, admin, answers, apply_route, confirmed_revision, echoed, eventually, get, key_of,
     networkmesh, run, set_unauthenticated,
 };
 
+scenes!(
+    traffic_passes_by_tls_and_the_certificate_is_bobs,
+    keys_of_listeners_are_blanked_in_dumps,
+    a_certificate_of_another_authority_closes_the_way_and_says_so,
+    mtls_lets_in_whom_the_domain_signed_for_and_nobody_else,
+);
+
 /// Alice trusts `certificate` to be bob's, and bob's external listener speaks `protocol`.
-pub(crate) async fn world(protocol: &str, certificate: impl AsyncFn(&Domain) -> String) -> World {
-    let mut world = World::laid_out(&json!({}), &json!({"protocol": protocol})).await;
+pub(crate) async fn world(on: Source, protocol: &str, certificate: impl AsyncFn(&Domain) -> String) -> World {
+    let mut world = World::laid_out(on, &json!({}), &json!({"protocol": protocol})).await;
+    if on == Source::Kubernetes {
+        world.turn = Some(cluster::turn().await);
+    }
     let bob = json!({
         "apiVersion": "kuscia.secretflow/v1alpha1",
         "kind": "Domain",
         "metadata": {"name": "bob"},
         "spec": {"cert": certificate(&world.bob).await},
     });
-    world.alice.apply("bob.json", &bob).unwrap();
+    world.alice.apply("bob.json", &bob).await.unwrap();
     let mut route = world.alice.route_to(&world.bob);
     route["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
-    world.connect(&route);
-    apply_route(&world.bob, &world.bob.route_to(&world.alice));
-    apply_route(&world.alice, &world.bob.route_to(&world.alice));
+    world.connect(&route).await;
+    apply_route(&world.bob, &world.bob.route_to(&world.alice)).await;
+    apply_route(&world.alice, &world.bob.route_to(&world.alice)).await;
     world.start().await;
     world
 }
@@ -73,9 +84,8 @@ async fn s_client(world: &World, authority: &Path, more: &[&Path]) -> Ran {
     run(&mut command, "`apt-get install openssl`").await
 }
 
-#[tokio::test]
-async fn traffic_passes_by_tls_and_the_certificate_is_bobs() {
-    let world = world("TLS", own_certificate).await;
+async fn traffic_passes_by_tls_and_the_certificate_is_bobs(on: Source) {
+    let world = world(on, "TLS", own_certificate).await;
     confirmed_revision(&world.alice, &world.bob).await;
     let seen = echoed(&answers(&world.alice, "echo.bob.svc", 200).await);
     assert_eq!((seen.service.as_str(), seen.headers["kuscia-source"].as_str()), ("echo.bob", "alice"));
@@ -96,9 +106,8 @@ async fn traffic_passes_by_tls_and_the_certificate_is_bobs() {
     assert!(status.certificate.unwrap().not_after > jiff::Timestamp::now());
 }
 
-#[tokio::test]
-async fn keys_of_listeners_are_blanked_in_dumps() {
-    let world = world("TLS", own_certificate).await;
+async fn keys_of_listeners_are_blanked_in_dumps(on: Source) {
+    let world = world(on, "TLS", own_certificate).await;
     answers(&world.alice, "echo.bob.svc", 200).await;
     for (arguments, shown) in
         [(&["dump", "secrets"][..], false), (&["dump", "secrets", "--show-secrets"], true)]
@@ -131,10 +140,9 @@ fn inline_bytes_hold_a_key(json: &Value) -> bool {
     }
 }
 
-#[tokio::test]
-async fn a_certificate_of_another_authority_closes_the_way_and_says_so() {
+async fn a_certificate_of_another_authority_closes_the_way_and_says_so(on: Source) {
     // The route names bob's true key for the handshake; only the authority for TLS is wrong.
-    let world = world("TLS", forged_certificate).await;
+    let world = world(on, "TLS", forged_certificate).await;
     eventually("the status says why", async || {
         let status = world.alice.status().await.unwrap();
         let mut problems = status.problems.iter();
@@ -147,7 +155,7 @@ async fn a_certificate_of_another_authority_closes_the_way_and_says_so() {
     let mut route = world.alice.route_to(&world.bob);
     route["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
     set_unauthenticated(&mut route);
-    apply_route(&world.alice, &route);
+    apply_route(&world.alice, &route).await;
     eventually("an error that names the gateway and TLS", async || {
         let response = get(&world.alice, "echo.bob.svc", "/").await;
         let hops = response.headers()["kuscia-error-message"].to_str().unwrap();
@@ -160,9 +168,8 @@ async fn a_certificate_of_another_authority_closes_the_way_and_says_so() {
     assert_eq!(echoed(&get(&world.bob, "echo.alice.svc", "/").await).service, "echo.alice");
 }
 
-#[tokio::test]
-async fn mtls_lets_in_whom_the_domain_signed_for_and_nobody_else() {
-    let world = world("MTLS", own_certificate).await;
+async fn mtls_lets_in_whom_the_domain_signed_for_and_nobody_else(on: Source) {
+    let world = world(on, "MTLS", own_certificate).await;
     let authority = authority_file(&world).await;
     let nobody = s_client(&world, &authority, &[]).await;
     assert!(!nobody.out.contains("namespace"), "{nobody:?}");

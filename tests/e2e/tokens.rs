@@ -1,10 +1,13 @@
 //! Tokens: agreed on, rolled, kept, lost and found again.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use certs::DomainKey;
+use kube::api::{Patch, PatchParams};
+use networkmesh::harness::domain::Home;
 use networkmesh::status::Status;
 use serde_json::{Value, json};
 
@@ -12,14 +15,27 @@ use super::partner::{Partner, ask_for_token, headers, post_handshake};
 use super::peers::{Manner, serve};
 use super::stream::{Chat, Traffic};
 use super::world::{
-    DEADLINE, PROGRAM, World, answers, apply_route, confirmed_revision, echoed, eventually, get,
-    route_status, set_destination, set_source, stored_status, token,
+    DEADLINE, PROGRAM, Source, World, answers, apply_route, confirmed_revision, echoed, eventually, get,
+    route_status, set_destination, set_source, token,
 };
 
-#[tokio::test]
-async fn tokens_roll_without_a_failed_request_and_without_a_dropped_stream() {
+scenes!(
+    tokens_roll_without_a_failed_request_and_without_a_dropped_stream,
+    a_source_that_restarts_keeps_its_token,
+    a_destination_that_lost_its_state_gets_a_new_token,
+    a_destination_with_a_new_key_gets_a_new_token,
+    a_route_with_another_key_than_ours_names_both_keys_and_hurts_no_other,
+    a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_why,
+    a_destination_that_comes_up_later_gets_its_token_then,
+    peers_that_answer_nonsense_harm_nobody_else,
+    a_partner_that_speaks_kuscias_handshake_gets_a_token_that_works,
+    forged_and_broken_handshakes_cost_a_source_nothing,
+    a_token_that_nobody_renews_ends,
+);
+
+async fn tokens_roll_without_a_failed_request_and_without_a_dropped_stream(on: Source) {
     let world =
-        World::with_routes(|route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2)).await;
+        World::with_routes(on, |route| route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2)).await;
     let mut chat = Chat::open(&world.alice, &world.bob).await;
     let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
     let first = confirmed_revision(&world.alice, &world.bob).await;
@@ -37,8 +53,8 @@ async fn tokens_roll_without_a_failed_request_and_without_a_dropped_stream() {
 
 #[tokio::test]
 async fn tokens_are_kept_encrypted_for_their_owner_only() {
-    let world = World::two_domains().await;
-    let tokens = [token(&world.alice, "bob"), token(&world.bob, "alice")];
+    let world = World::two_domains(Source::Directory).await;
+    let tokens = [token(&world.alice, "bob").await, token(&world.bob, "alice").await];
     assert_ne!(tokens[0], tokens[1]);
     for domain in [&world.alice, &world.bob] {
         let state = domain.folder.join("state");
@@ -56,33 +72,41 @@ async fn tokens_are_kept_encrypted_for_their_owner_only() {
     }
 }
 
-#[tokio::test]
-async fn a_source_that_restarts_keeps_its_token() {
-    let mut world = World::two_domains().await;
-    let before = (token(&world.alice, "bob"), confirmed_revision(&world.alice, &world.bob).await);
+async fn a_source_that_restarts_keeps_its_token(on: Source) {
+    let mut world = World::two_domains(on).await;
+    let before = (token(&world.alice, "bob").await, confirmed_revision(&world.alice, &world.bob).await);
     let stopped = world.alice.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
     assert!(stopped.success(), "{stopped}");
     world.alice.start_mesh(Path::new(PROGRAM)).await.unwrap();
     // The probe after the restart has been answered.
     world.agree().await;
-    assert_eq!((token(&world.alice, "bob"), confirmed_revision(&world.alice, &world.bob).await), before);
+    assert_eq!(
+        (token(&world.alice, "bob").await, confirmed_revision(&world.alice, &world.bob).await),
+        before
+    );
     assert_eq!(echoed(&get(&world.alice, "echo.bob.svc", "/").await).service, "echo.bob");
 }
 
-#[tokio::test]
-async fn a_destination_that_lost_its_state_gets_a_new_token() {
-    let mut world = World::two_domains().await;
-    let lost = token(&world.alice, "bob");
+async fn a_destination_that_lost_its_state_gets_a_new_token(on: Source) {
+    let mut world = World::two_domains(on).await;
+    let lost = token(&world.alice, "bob").await;
     world.bob.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
-    fs::remove_dir_all(world.bob.folder.join("state")).unwrap();
+    match &world.bob.home {
+        Home::Folder => fs::remove_dir_all(world.bob.folder.join("state")).unwrap(),
+        Home::Namespace(namespace) => {
+            for route in ["alice-bob", "bob-alice"] {
+                let nothing = Patch::Merge(json!({"status": null}));
+                namespace.routes().patch_status(route, &PatchParams::default(), &nothing).await.unwrap();
+            }
+        }
+    }
     world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
     expect_another_token(&world, &lost).await;
 }
 
-#[tokio::test]
-async fn a_destination_with_a_new_key_gets_a_new_token() {
-    let mut world = World::two_domains().await;
-    let old = token(&world.alice, "bob");
+async fn a_destination_with_a_new_key_gets_a_new_token(on: Source) {
+    let mut world = World::two_domains(on).await;
+    let old = token(&world.alice, "bob").await;
     world.bob.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
     let key = DomainKey::generate().unwrap();
     let mut config: Value = serde_json::from_str(&fs::read_to_string(world.bob.config()).unwrap()).unwrap();
@@ -90,20 +114,19 @@ async fn a_destination_with_a_new_key_gets_a_new_token() {
     world.bob.write("networkmesh.yaml", &config.to_string()).unwrap();
     world.bob.public_key = key.public_key().clone();
     for route in [world.alice.route_to(&world.bob), world.bob.route_to(&world.alice)] {
-        apply_route(&world.alice, &route);
-        apply_route(&world.bob, &route);
+        apply_route(&world.alice, &route).await;
+        apply_route(&world.bob, &route).await;
     }
     world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
     expect_another_token(&world, &old).await;
 }
 
-#[tokio::test]
-async fn a_route_with_another_key_than_ours_names_both_keys_and_hurts_no_other() {
-    let world = World::two_domains().await;
+async fn a_route_with_another_key_than_ours_names_both_keys_and_hurts_no_other(on: Source) {
+    let world = World::two_domains(on).await;
     let other = Partner::new("other");
     let mut route = world.alice.route_to(&world.bob);
     route["spec"]["tokenConfig"]["sourcePublicKey"] = other.public_key().into();
-    apply_route(&world.alice, &route);
+    apply_route(&world.alice, &route).await;
     let keys =
         [other.key.public_key().fingerprint().to_string(), world.alice.public_key.fingerprint().to_string()];
     let route = eventually("the route is refused", async || {
@@ -127,15 +150,14 @@ async fn a_route_with_another_key_than_ours_names_both_keys_and_hurts_no_other()
     assert_eq!(echoed(&get(&world.bob, "echo.alice.svc", "/").await).service, "echo.alice");
 }
 
-#[tokio::test]
-async fn a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_why() {
-    let mut world = World::laid_out(&json!({}), &json!({})).await;
-    world.connect(&world.bob.route_to(&world.alice));
+async fn a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_why(on: Source) {
+    let mut world = World::laid_out(on, &json!({}), &json!({})).await;
+    world.connect(&world.bob.route_to(&world.alice)).await;
     let mut route = world.alice.route_to(&world.bob);
-    apply_route(&world.alice, &route);
+    apply_route(&world.alice, &route).await;
     let other = Partner::new("other");
     route["spec"]["tokenConfig"]["sourcePublicKey"] = other.public_key().into();
-    apply_route(&world.bob, &route);
+    apply_route(&world.bob, &route).await;
     world.start().await;
 
     let held = other.key.public_key().fingerprint().to_string();
@@ -149,10 +171,9 @@ async fn a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_wh
     assert!(hops.contains("alice/alice-gateway/internal $token_missing$"), "{hops}");
 }
 
-#[tokio::test]
-async fn a_destination_that_comes_up_later_gets_its_token_then() {
-    let mut world = World::laid_out(&json!({}), &json!({})).await;
-    world.connect(&world.alice.route_to(&world.bob));
+async fn a_destination_that_comes_up_later_gets_its_token_then(on: Source) {
+    let mut world = World::laid_out(on, &json!({}), &json!({})).await;
+    world.connect(&world.alice.route_to(&world.bob)).await;
     let program = Path::new(PROGRAM);
     world.alice.start_mesh(program).await.unwrap();
     // Until its Envoy is there, the way out is closed too.
@@ -167,9 +188,8 @@ async fn a_destination_that_comes_up_later_gets_its_token_then() {
     eventually("all is well", async || all_well(&world.alice.status().await.unwrap())).await;
 }
 
-#[tokio::test]
-async fn peers_that_answer_nonsense_harm_nobody_else() {
-    let world = World::two_domains().await;
+async fn peers_that_answer_nonsense_harm_nobody_else(on: Source) {
+    let world = World::two_domains(on).await;
     let cases = [
         ("garbage", Manner::Garbage, &["DestinationUnreachable", "502"][..]),
         ("flood", Manner::Flood, &["DestinationUnreachable", "longer than"]),
@@ -195,11 +215,11 @@ async fn peers_that_answer_nonsense_harm_nobody_else() {
     ];
     let mut servers = Vec::new();
     for (name, manner, _) in &cases {
-        let (address, server) = serve(manner.clone()).await;
+        let (address, server) = serve(Ipv4Addr::LOCALHOST.into(), manner.clone()).await;
         servers.push(server);
         let mut route = world.alice.route_to(&world.bob);
         set_destination(&mut route, name, address);
-        apply_route(&world.alice, &route);
+        apply_route(&world.alice, &route).await;
     }
     let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
     for (name, _, words) in &cases {
@@ -210,14 +230,13 @@ async fn peers_that_answer_nonsense_harm_nobody_else() {
     assert!(route_status(&world.alice, "alice-bob").await.unwrap().holds("Authenticated"));
 }
 
-#[tokio::test]
-async fn a_partner_that_speaks_kuscias_handshake_gets_a_token_that_works() {
-    let world = World::two_domains().await;
+async fn a_partner_that_speaks_kuscias_handshake_gets_a_token_that_works(on: Source) {
+    let world = World::two_domains(on).await;
     let carol = Partner::new("carol");
     let mut route = world.alice.route_to(&world.bob);
     set_source(&mut route, "carol", &carol.public_key());
     route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(3600);
-    apply_route(&world.bob, &route);
+    apply_route(&world.bob, &route).await;
 
     let (first, revision) = eventually("a token", async || carol.handshake(&world.bob).await).await;
     let call = async |token: &str| {
@@ -237,12 +256,11 @@ async fn a_partner_that_speaks_kuscias_handshake_gets_a_token_that_works() {
     assert_eq!(call(&second).await.status(), 200);
 }
 
-#[tokio::test]
-async fn forged_and_broken_handshakes_cost_a_source_nothing() {
-    let world = World::two_domains().await;
-    let before = token(&world.alice, "bob");
+async fn forged_and_broken_handshakes_cost_a_source_nothing(on: Source) {
+    let world = World::two_domains(on).await;
+    let before = token(&world.alice, "bob").await;
     eventually("bob knows that alice has the token", async || {
-        let status = stored_status(&world.bob, "alice-bob");
+        let status = world.bob.stored_status("alice-bob").await.unwrap();
         status
             .token_status
             .revision_token
@@ -270,17 +288,16 @@ async fn forged_and_broken_handshakes_cost_a_source_nothing() {
     }
     traffic.more(10).await;
     assert_eq!(traffic.failures().await, Vec::<String>::new());
-    assert_eq!(token(&world.alice, "bob"), before);
+    assert_eq!(token(&world.alice, "bob").await, before);
 }
 
-#[tokio::test]
-async fn a_token_that_nobody_renews_ends() {
-    let world = World::two_domains().await;
+async fn a_token_that_nobody_renews_ends(on: Source) {
+    let world = World::two_domains(on).await;
     let carol = Partner::new("carol");
     let mut route = world.alice.route_to(&world.bob);
     set_source(&mut route, "carol", &carol.public_key());
     route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(1);
-    apply_route(&world.bob, &route);
+    apply_route(&world.bob, &route).await;
     let (token, _) = eventually("a token", async || carol.handshake(&world.bob).await).await;
     eventually("the token has ended", async || {
         let headers = headers("carol", "echo.bob.svc", Some(&token));
@@ -293,7 +310,7 @@ async fn a_token_that_nobody_renews_ends() {
 /// Waits until alice sends bob another token than `old`, with which both can call each other.
 async fn expect_another_token(world: &World, old: &str) {
     eventually("a new token", async || {
-        if token(&world.alice, "bob") == old { Err("the old one".to_owned()) } else { Ok(()) }
+        if token(&world.alice, "bob").await == old { Err("the old one".to_owned()) } else { Ok(()) }
     })
     .await;
     answers(&world.alice, "echo.bob.svc", 200).await;

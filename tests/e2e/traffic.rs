@@ -1,6 +1,5 @@
 //! What applications get through the gateways.
 
-use std::fs;
 use std::sync::Arc;
 
 use ::http::{Method, Request};
@@ -17,11 +16,22 @@ use tokio::sync::Notify;
 
 use super::peers::{Manner, serve};
 use super::stream::{Chat, grpc};
-use super::world::{World, answers, apply_route, echoed, get, set_destination, set_unauthenticated};
+use super::world::{
+    Source, World, answers, apply_route, echoed, get, nobody_at, set_destination, set_unauthenticated,
+};
 
-#[tokio::test]
-async fn http_passes_both_gateways_in_both_directions() {
-    let world = World::two_domains().await;
+scenes!(
+    http_passes_both_gateways_in_both_directions,
+    a_large_body_and_a_streamed_answer_pass,
+    grpc_passes_both_gateways_in_both_directions,
+    hosts_are_understood_in_short_and_with_ports,
+    services_come_and_go_while_everything_runs,
+    a_service_without_endpoints_answers_503_and_says_where,
+    the_path_prefix_of_a_route_is_put_before_every_path,
+);
+
+async fn http_passes_both_gateways_in_both_directions(on: Source) {
+    let world = World::two_domains(on).await;
     for (source, destination) in [(&world.alice, &world.bob), (&world.bob, &world.alice)] {
         let host = format!("echo.{}.svc", destination.name);
         let request = Request::builder()
@@ -59,10 +69,9 @@ async fn http_passes_both_gateways_in_both_directions() {
     }
 }
 
-#[tokio::test]
-async fn a_large_body_and_a_streamed_answer_pass() {
+async fn a_large_body_and_a_streamed_answer_pass(on: Source) {
     const SIZE: usize = 8 * 1024 * 1024;
-    let world = World::two_domains().await;
+    let world = World::two_domains(on).await;
     let gateway = world.alice.addresses.internal;
     let body = Bytes::from(vec![b'x'; SIZE]);
     let request = Request::post("http://echo.bob.svc/upload").body(body).unwrap();
@@ -70,8 +79,9 @@ async fn a_large_body_and_a_streamed_answer_pass() {
     assert_eq!(echoed(&response).body_bytes, SIZE as u64);
 
     let go_on = Arc::new(Notify::new());
-    let (address, _peer) = serve(Manner::Halves(Arc::clone(&go_on))).await;
-    world.bob.apply("halves.json", &service_manifest("halves", &[address])).unwrap();
+    let (address, _peer) =
+        serve(world.bob.home.service_ip().unwrap(), Manner::Halves(Arc::clone(&go_on))).await;
+    world.bob.apply("halves.json", &service_manifest("halves", &[address])).await.unwrap();
     answers(&world.alice, "echo.bob.svc", 200).await;
     let mut response = None;
     super::world::eventually("the new service answers", async || {
@@ -93,9 +103,8 @@ async fn a_large_body_and_a_streamed_answer_pass() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), "later");
 }
 
-#[tokio::test]
-async fn grpc_passes_both_gateways_in_both_directions() {
-    let world = World::two_domains().await;
+async fn grpc_passes_both_gateways_in_both_directions(on: Source) {
+    let world = World::two_domains(on).await;
     for (source, destination) in [(&world.alice, &world.bob), (&world.bob, &world.alice)] {
         let request = EchoRequest { message: "hello".to_owned() };
         let said = grpc(source, destination).await.say(request).await.unwrap().into_inner();
@@ -109,9 +118,8 @@ async fn grpc_passes_both_gateways_in_both_directions() {
     }
 }
 
-#[tokio::test]
-async fn hosts_are_understood_in_short_and_with_ports() {
-    let world = World::two_domains().await;
+async fn hosts_are_understood_in_short_and_with_ports(on: Source) {
+    let world = World::two_domains(on).await;
     for host in ["echo.bob.svc", "echo.bob.svc:80", "echo.bob.svc:12345"] {
         assert_eq!(echoed(&get(&world.alice, host, "/").await).service, "echo.bob", "{host}");
     }
@@ -125,39 +133,36 @@ async fn hosts_are_understood_in_short_and_with_ports() {
     }
 }
 
-#[tokio::test]
-async fn services_come_and_go_while_everything_runs() {
-    let mut world = World::two_domains().await;
+async fn services_come_and_go_while_everything_runs(on: Source) {
+    let mut world = World::two_domains(on).await;
     assert_eq!(get(&world.alice, "second.bob.svc", "/").await.status(), 404);
     world.bob.serve_echo("second").await.unwrap();
     assert_eq!(echoed(&answers(&world.alice, "second.bob.svc", 200).await).service, "second.bob");
 
-    fs::remove_file(world.bob.folder.join("manifests/second.json")).unwrap();
+    world.bob.remove("second.json").await.unwrap();
     answers(&world.alice, "second.bob.svc", 404).await;
     assert_eq!(echoed(&get(&world.alice, "echo.bob.svc", "/").await).service, "echo.bob");
 }
 
-#[tokio::test]
-async fn a_service_without_endpoints_answers_503_and_says_where() {
-    let world = World::two_domains().await;
-    let mut manifest = service_manifest("empty", &["127.0.0.1:9".parse().unwrap()]);
+async fn a_service_without_endpoints_answers_503_and_says_where(on: Source) {
+    let world = World::two_domains(on).await;
+    let mut manifest = service_manifest("empty", &[nobody_at(&world.bob)]);
     manifest["items"].as_array_mut().unwrap().truncate(1);
-    world.bob.apply("empty.json", &manifest).unwrap();
+    world.bob.apply("empty.json", &manifest).await.unwrap();
     let response = answers(&world.alice, "empty.bob.svc", 503).await;
     let hops = response.headers()["kuscia-error-message"].to_str().unwrap();
     assert!(hops.contains("bob/bob-gateway/external") && hops.contains("no_healthy_upstream"), "{hops}");
 }
 
-#[tokio::test]
-async fn the_path_prefix_of_a_route_is_put_before_every_path() {
-    let mut world = World::two_domains().await;
+async fn the_path_prefix_of_a_route_is_put_before_every_path(on: Source) {
+    let mut world = World::two_domains(on).await;
     // An echo service in the place of carol's gateway shows what would come there.
     let gateway = world.bob.serve_echo("gateway").await.unwrap();
     let mut route = world.alice.route_to(&world.bob);
     set_destination(&mut route, "carol", gateway);
     set_unauthenticated(&mut route);
     route["spec"]["endpoint"]["ports"][0]["pathPrefix"] = json!("/kuscia/in");
-    apply_route(&world.alice, &route);
+    apply_route(&world.alice, &route).await;
 
     answers(&world.alice, "web.carol.svc", 200).await;
     let seen = echoed(&get(&world.alice, "web.carol.svc", "/hello/you?x=1").await);

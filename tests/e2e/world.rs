@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,15 +13,17 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use certs::DomainKey;
 use harness::envoy_binary::Locator;
-use model::api::DomainRouteStatus;
-use networkmesh::harness::domain::Domain;
+use networkmesh::harness::domain::{Domain, Home};
 use networkmesh::harness::echo::Echoed;
 use networkmesh::http::{Limits, Target, send};
 use networkmesh::status::RouteStatus;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout};
+
+use super::cluster;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_networkmesh");
 
@@ -32,6 +35,34 @@ const POLL: Duration = Duration::from_millis(25);
 /// Lines of each log that a failed test shows.
 const SHOWN_LINES: usize = 40;
 
+/// Where the objects of all domains of a scene live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// In folders of manifests.
+    Directory,
+    /// In namespaces of a Kubernetes API server.
+    Kubernetes,
+}
+
+/// Makes each of the scenes two tests, one on each source. A scene takes its [`Source`].
+macro_rules! scenes {
+    ($($scene:ident),+ $(,)?) => { $(
+        mod $scene {
+            use crate::world::Source;
+
+            #[tokio::test]
+            async fn directory() {
+                super::$scene(Source::Directory).await;
+            }
+
+            #[tokio::test]
+            async fn kubernetes() {
+                super::$scene(Source::Kubernetes).await;
+            }
+        }
+    )+ };
+}
+
 /// Two domains, each with a mesh, an Envoy and a service `echo`.
 pub(crate) struct World {
     pub(crate) alice: Domain,
@@ -39,20 +70,22 @@ pub(crate) struct World {
     pub(crate) envoy: PathBuf,
     // Dropped after the domains, whose processes write into it.
     pub(crate) folder: Folder,
+    /// The scene's turn to write objects of the whole cluster, if it does.
+    pub(crate) turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl World {
     /// Everything runs, and both ways have a token.
-    pub(crate) async fn two_domains() -> Self {
-        Self::with_routes(|_| ()).await
+    pub(crate) async fn two_domains(on: Source) -> Self {
+        Self::with_routes(on, |_| ()).await
     }
 
     /// The same, with routes as `change` makes them of the usual ones.
-    pub(crate) async fn with_routes(change: impl Fn(&mut Value)) -> Self {
-        let mut world = Self::laid_out(&json!({}), &json!({})).await;
+    pub(crate) async fn with_routes(on: Source, change: impl Fn(&mut Value)) -> Self {
+        let mut world = Self::laid_out(on, &json!({}), &json!({})).await;
         for mut route in [world.alice.route_to(&world.bob), world.bob.route_to(&world.alice)] {
             change(&mut route);
-            world.connect(&route);
+            world.connect(&route).await;
         }
         world.start().await;
         world.agree().await;
@@ -61,13 +94,14 @@ impl World {
 
     /// Nothing runs but the services, and there are no routes. The configurations are the usual ones with `alice` and
     /// `bob` merged over them.
-    pub(crate) async fn laid_out(alice: &Value, bob: &Value) -> Self {
-        let folder = Folder::new();
+    pub(crate) async fn laid_out(on: Source, alice: &Value, bob: &Value) -> Self {
+        let folder = Folder::new(on);
         let mut world = Self {
-            alice: folder.domain("alice", alice),
-            bob: folder.domain("bob", bob),
+            alice: folder.domain("alice", alice).await,
+            bob: folder.domain("bob", bob).await,
             envoy: envoy().await,
             folder,
+            turn: None,
         };
         for domain in [&mut world.alice, &mut world.bob] {
             domain.serve_echo("echo").await.unwrap_or_else(|error| panic!("{error}"));
@@ -76,9 +110,9 @@ impl World {
     }
 
     /// Gives a route to both sides.
-    pub(crate) fn connect(&self, route: &Value) {
-        apply_route(&self.alice, route);
-        apply_route(&self.bob, route);
+    pub(crate) async fn connect(&self, route: &Value) {
+        apply_route(&self.alice, route).await;
+        apply_route(&self.bob, route).await;
     }
 
     pub(crate) async fn start(&mut self) {
@@ -108,9 +142,9 @@ pub(crate) struct Alone {
 
 impl Alone {
     /// Nothing runs yet.
-    pub(crate) fn laid_out(config: &Value) -> Self {
-        let folder = Folder::new();
-        Self { alice: folder.domain("alice", config), folder }
+    pub(crate) async fn laid_out(on: Source, config: &Value) -> Self {
+        let folder = Folder::new(on);
+        Self { alice: folder.domain("alice", config).await, folder }
     }
 
     pub(crate) async fn start_mesh(&mut self) {
@@ -119,24 +153,32 @@ impl Alone {
 }
 
 /// The folder of a test. When the test fails, the ends of all logs in it are shown.
-pub(crate) struct Folder(TempDir);
+pub(crate) struct Folder {
+    on: Source,
+    folder: TempDir,
+}
 
 impl Folder {
-    pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+    /// A folder for domains whose objects live there, or in namespaces of their own.
+    pub(crate) fn new(on: Source) -> Self {
+        Self { on, folder: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     /// A domain whose mesh answers commands on a Unix socket, which shows secrets too.
-    pub(crate) fn domain(&self, name: &str, config: &Value) -> Domain {
+    pub(crate) async fn domain(&self, name: &str, config: &Value) -> Domain {
+        let home = match self.on {
+            Source::Directory => Home::Folder,
+            Source::Kubernetes => Home::Namespace(cluster::namespace(name).await),
+        };
         let mut config = config.clone();
         if config["listen"]["admin"].is_null() {
             config["listen"]["admin"] = "unix:admin.sock".into();
         }
-        Domain::lay_out(self.path(), name, &config).unwrap_or_else(|error| panic!("{error}"))
+        Domain::lay_out(self.path(), name, home, &config).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The logs of all domains.
@@ -166,9 +208,9 @@ pub(crate) async fn envoy() -> PathBuf {
     Locator::from_env().locate(&|_| ()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(crate) fn apply_route(domain: &Domain, route: &Value) {
+pub(crate) async fn apply_route(domain: &Domain, route: &Value) {
     let file = format!("{}.json", route["metadata"]["name"].as_str().unwrap());
-    domain.apply(&file, route).unwrap_or_else(|error| panic!("{error}"));
+    domain.apply(&file, route).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Turns a route into one from the domain `source`, whose public key is `key`.
@@ -180,7 +222,7 @@ pub(crate) fn set_source(route: &mut Value, source: &str, key: &str) {
 }
 
 /// Turns a route into one to the domain `destination`, whose gateway is at `endpoint`.
-pub(crate) fn set_destination(route: &mut Value, destination: &str, endpoint: std::net::SocketAddr) {
+pub(crate) fn set_destination(route: &mut Value, destination: &str, endpoint: SocketAddr) {
     let source = route["spec"]["source"].as_str().unwrap().to_owned();
     route["metadata"]["name"] = format!("{source}-{destination}").into();
     route["spec"]["destination"] = destination.into();
@@ -231,15 +273,14 @@ pub(crate) fn key_of(domain: &Domain) -> DomainKey {
     DomainKey::from_domain_key_data(config["domainKeyData"].as_str().unwrap()).unwrap()
 }
 
-/// The status of a route, as it stands in the state folder of `domain`.
-pub(crate) fn stored_status(domain: &Domain, route: &str) -> DomainRouteStatus {
-    let file = domain.folder.join(format!("state/domainroutes/{route}.json"));
-    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+/// An address at which no service of `domain` listens.
+pub(crate) fn nobody_at(domain: &Domain) -> SocketAddr {
+    (domain.home.service_ip().unwrap(), 9).into()
 }
 
 /// The token that `source` sends to `destination`.
-pub(crate) fn token(source: &Domain, destination: &str) -> String {
-    let status = stored_status(source, &format!("{}-{destination}", source.name));
+pub(crate) async fn token(source: &Domain, destination: &str) -> String {
+    let status = source.stored_status(&format!("{}-{destination}", source.name)).await.unwrap();
     let sealed = status.token_status.revision_token.token;
     STANDARD.encode(key_of(source).open(&sealed, model::TOKEN_BYTES).unwrap())
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::tls;
 use super::world::{
-    Alone, PROGRAM, admin, answers, confirmed_revision, echoed, envoy, eventually, networkmesh, token,
+    Alone, PROGRAM, Source, admin, answers, confirmed_revision, echoed, envoy, eventually, networkmesh, token,
 };
 
 /// Alice, whose Envoy has to reach the mesh by mutual TLS.
@@ -25,7 +25,7 @@ impl World {
     /// The mesh runs. Its certificate is for its address and `mesh.alice.example`; Envoy wants one for `server_name`.
     async fn start(server_name: &str) -> Self {
         let xds = free_address().unwrap();
-        let mut alone = Alone::laid_out(&json!({
+        let mut alone = Alone::laid_out(Source::Directory, &json!({
             "listen": {"xds": xds},
             "xds": {"tls": {"certificateFile": "mesh.pem", "keyFile": "mesh.key", "clientCAFile": "ca.pem"}},
             "envoy": {"xdsTLS": {
@@ -34,7 +34,7 @@ impl World {
                 "caFile": "ca.pem",
                 "serverName": server_name,
             }},
-        }));
+        })).await;
         make_identities(&alone.alice.folder, xds);
         alone.alice.serve_echo("echo").await.unwrap();
         alone.start_mesh().await;
@@ -113,12 +113,12 @@ async fn envoy_is_told_nothing_by_a_mesh_of_another_name() {
 #[tokio::test]
 async fn a_standard_tool_sees_what_envoy_holds_but_no_token_and_no_key() {
     // Bob's Envoy sends a token, accepts one, and has a private key.
-    let world = tls::world("TLS", tls::own_certificate).await;
+    let world = tls::world(Source::Directory, "TLS", tls::own_certificate).await;
     confirmed_revision(&world.alice, &world.bob).await;
     confirmed_revision(&world.bob, &world.alice).await;
-    let accepted = token(&world.alice, "bob");
+    let accepted = token(&world.alice, "bob").await;
     answers(&world.alice, "echo.bob.svc", 200).await;
-    let sent = token(&world.bob, "alice");
+    let sent = token(&world.bob, "alice").await;
     answers(&world.bob, "echo.alice.svc", 200).await;
     let everything = networkmesh(["dump", "--show-secrets", "--admin", &admin(&world.bob)]).await.out;
     assert!(everything.contains(&accepted) && everything.contains(&sent), "the tokens are in force");

@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 
 use super::Domain;
 
-/// The manifests of a service with these addresses, which all have the same port.
+/// The manifests of a service with these addresses.
 #[must_use]
 pub fn service_manifest(service: &str, addresses: &[SocketAddr]) -> Value {
-    let port = addresses.first().map(SocketAddr::port);
-    let ips: Vec<Value> = addresses.iter().map(|address| json!({"ip": address.ip()})).collect();
+    let subset = |address: &SocketAddr| json!({"addresses": [{"ip": address.ip()}], "ports": [{"name": "http", "port": address.port()}]});
     json!({
         "apiVersion": "v1",
         "kind": "List",
@@ -25,7 +24,7 @@ pub fn service_manifest(service: &str, addresses: &[SocketAddr]) -> Value {
                 "apiVersion": "v1",
                 "kind": "Endpoints",
                 "metadata": {"name": service},
-                "subsets": [{"addresses": ips, "ports": [{"name": "http", "port": port}]}],
+                "subsets": addresses.iter().map(subset).collect::<Vec<_>>(),
             },
         ],
     })

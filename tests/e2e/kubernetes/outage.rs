@@ -1,0 +1,125 @@
+//! An API server that goes, comes back, and has forgotten.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ::http::Request;
+use bytes::Bytes;
+use networkmesh::harness::domain::{Domain, service_manifest};
+use networkmesh::http::{Limits, Target, send};
+use serde_json::json;
+
+use super::own::{OwnServer, folder};
+use crate::stream::Traffic;
+use crate::world::{World, answers, confirmed_revision, envoy, eventually};
+
+/// How long the API server is away.
+const OUTAGE: Duration = Duration::from_secs(30);
+
+/// Alice and bob on an API server of their own, with tokens that roll every `period` seconds; and where bob's service
+/// `echo` listens.
+async fn world(own: &OwnServer, period: u64) -> (World, SocketAddr) {
+    let folder = folder();
+    let mut world = World {
+        alice: own.domain(&folder, "alice", &json!({})).await,
+        bob: own.domain(&folder, "bob", &json!({})).await,
+        envoy: envoy().await,
+        folder,
+        turn: None,
+    };
+    let echo = world.bob.serve_echo("echo").await.unwrap();
+    for mut route in [world.alice.route_to(&world.bob), world.bob.route_to(&world.alice)] {
+        route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(period);
+        world.connect(&route).await;
+    }
+    world.start().await;
+    world.agree().await;
+    (world, echo)
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_down_nothing_fails_and_what_changes_arrives_afterwards() {
+    let mut own = OwnServer::start().await;
+    let (world, echo) = world(&own, 5).await;
+    let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
+    let before = confirmed_revision(&world.alice, &world.bob).await;
+    own.server.stop().await.unwrap();
+    eventually("the outage is told", async || {
+        let problems = world.bob.status().await.unwrap().source.problems;
+        let told = problems.iter().any(|problem| problem.message.contains("Envoy keeps its configuration"));
+        if told { Ok(()) } else { Err(format!("{problems:?}")) }
+    })
+    .await;
+    tokio::time::sleep(OUTAGE).await;
+    traffic.more(20).await;
+    own.server.start_again().await.unwrap();
+    world.bob.apply("late.json", &service_manifest("late", &[echo])).await.unwrap();
+    answers(&world.alice, "late.bob.svc", 200).await;
+    eventually("tokens roll again", async || {
+        let revision = confirmed_revision(&world.alice, &world.bob).await;
+        if revision > before + 1 { Ok(()) } else { Err(format!("revision {revision}")) }
+    })
+    .await;
+    eventually("the outage is forgotten", async || {
+        let problems = world.bob.status().await.unwrap().source.problems;
+        if problems.is_empty() { Ok(()) } else { Err(format!("{problems:?}")) }
+    })
+    .await;
+    assert_eq!(traffic.failures().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn when_the_api_server_has_forgotten_what_was_read_all_is_read_again_and_envoy_is_told_only_what_changed() {
+    let mut own = OwnServer::start().await;
+    let (world, echo) = world(&own, 0).await;
+    let before = updates(&world.bob).await;
+    let read = world.bob.status().await.unwrap().source.last_read;
+    // Nobody reads while etcd goes on and forgets.
+    world.bob.mesh.as_ref().unwrap().pause().unwrap();
+    let elsewhere = own.cluster.namespace("elsewhere").await.unwrap();
+    for number in 1..=3 {
+        let address = format!("192.0.2.{number}:80").parse().unwrap();
+        elsewhere.apply("web.json", &service_manifest("web", &[address])).await.unwrap();
+    }
+    own.server.compact().await.unwrap();
+    own.server.start_again().await.unwrap();
+    world.bob.mesh.as_ref().unwrap().resume().unwrap();
+
+    eventually("all is read again", async || {
+        let last_read = world.bob.status().await.unwrap().source.last_read;
+        if last_read > read { Ok(()) } else { Err(format!("{last_read:?}")) }
+    })
+    .await;
+    // A change after it shows that the others have been taken in.
+    world.bob.apply("late.json", &service_manifest("late", &[echo])).await.unwrap();
+    answers(&world.alice, "late.bob.svc", 200).await;
+    let after = updates(&world.bob).await;
+    assert_eq!(after.listeners, before.listeners);
+    assert_eq!(after.routes, before.routes);
+    assert_eq!(after.clusters, before.clusters + 1, "the new one");
+}
+
+/// What Envoy was told since its start.
+#[derive(Debug, PartialEq, Eq)]
+struct Updates {
+    listeners: u64,
+    clusters: u64,
+    routes: u64,
+}
+
+async fn updates(domain: &Domain) -> Updates {
+    let request = Request::get("/stats?format=json").body(Bytes::new()).unwrap();
+    let admin = Target::Tcp(domain.addresses.envoy_admin);
+    let answer = send(&admin, request, Limits::default()).await.unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+    let sum = |suffix: &str| {
+        let stats = stats["stats"].as_array().unwrap().iter();
+        let of_name = stats.filter(|stat| stat["name"].as_str().is_some_and(|name| name.ends_with(suffix)));
+        of_name.filter_map(|stat| stat["value"].as_u64()).sum()
+    };
+    Updates {
+        listeners: sum("listener_manager.lds.update_success"),
+        clusters: sum("cluster_manager.cds.update_success"),
+        routes: sum("config_reload"),
+    }
+}
