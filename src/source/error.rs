@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use kube::config::{InClusterError, KubeconfigError};
+use kube::config::InClusterError;
 
 /// Why a source cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum SourceError {
         /// The file, where one is configured; otherwise it is the default one.
         path: Option<PathBuf>,
         /// What went wrong.
-        cause: KubeconfigError,
+        cause: String,
     },
     /// The mesh runs in a pod whose credentials for the API server cannot be used.
     #[error(
@@ -50,7 +50,7 @@ pub enum SourceError {
         "there is no way to a Kubernetes API server: no pod's service account, and no kubeconfig ({0}); name one \
              as source.kubernetes.kubeconfig"
     )]
-    NoApiServer(KubeconfigError),
+    NoApiServer(String),
     /// The API server is to be reached through a proxy.
     #[error(
         "the kubeconfig names a proxy for {0}, which is not supported; use a kubeconfig that reaches the API \

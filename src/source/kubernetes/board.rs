@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use model::{Kind, ObjectRef};
 use tokio::sync::watch;
 
@@ -165,7 +165,7 @@ fn log_difference(before: &[SourceProblem], after: &[SourceProblem]) {
 /// In whole seconds: it is for people.
 fn now() -> Timestamp {
     let now = Timestamp::now();
-    now.round(Unit::Second).unwrap_or(now)
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 fn name(part: Part) -> String {

@@ -52,12 +52,15 @@ async fn find(settings: &KubernetesSettings) -> Result<Config, SourceError> {
     if path.is_none() && context.is_none() && runs_in_a_pod {
         return Config::incluster().map_err(SourceError::ServiceAccount);
     }
-    let broken = |cause| SourceError::Kubeconfig { path: path.clone(), cause };
+    let broken =
+        |cause: KubeconfigError| SourceError::Kubeconfig { path: path.clone(), cause: in_words(&cause) };
     let kubeconfig = match path {
         Some(path) => Kubeconfig::read_from(path).map_err(broken)?,
         None => Kubeconfig::read().map_err(|cause| match cause {
-            KubeconfigError::FindPath => SourceError::NoApiServer(cause),
-            KubeconfigError::ReadConfig(..) if context.is_none() => SourceError::NoApiServer(cause),
+            KubeconfigError::FindPath => SourceError::NoApiServer(in_words(&cause)),
+            KubeconfigError::ReadConfig(..) if context.is_none() => {
+                SourceError::NoApiServer(in_words(&cause))
+            }
             cause => broken(cause),
         })?,
     };
@@ -76,6 +79,18 @@ async fn find(settings: &KubernetesSettings) -> Result<Config, SourceError> {
     match proxies.into_iter().find(is_proxied) {
         Some(server) => Err(SourceError::Proxy(server)),
         None => Ok(config),
+    }
+}
+
+/// What is wrong with a kubeconfig, without a line of it: that may be secret.
+fn in_words(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => {
+            let place =
+                error.location().map(|place| format!(" at line {} column {}", place.line(), place.column()));
+            format!("it is no YAML of a kubeconfig{}", place.unwrap_or_default())
+        }
+        other => other.to_string(),
     }
 }
 

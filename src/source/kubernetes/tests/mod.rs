@@ -1,5 +1,6 @@
 //! Faults of an API server, without a network: a client whose requests the test answers.
 
+mod connecting;
 mod deciding;
 mod reporting;
 mod watching;
