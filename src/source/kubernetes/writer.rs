@@ -119,6 +119,7 @@ impl StatusWriter {
             tokio::select! {
                 () = shutdown.cancelled(), if end.is_none() => {
                     end = Some(Instant::now() + LAST_WORDS);
+                    self.catch_up(&mut news);
                     while let Ok(update) = updates.try_recv() {
                         self.wish(&domain, update);
                     }
@@ -126,6 +127,7 @@ impl StatusWriter {
                 () = until(end), if end.is_some() => return,
                 Some(news) = news.recv() => self.learn(news),
                 1.. = updates.recv_many(&mut batch, BATCH) => {
+                    self.catch_up(&mut news);
                     batch.drain(..).for_each(|update| self.wish(&domain, update));
                 }
                 Some(written) = self.in_flight.next() => self.conclude(written),
@@ -151,6 +153,13 @@ impl StatusWriter {
                 route.state = State::Writing;
                 self.in_flight.push(Box::pin(apply(self.api.clone(), route.known.clone(), status)));
             }
+        }
+    }
+
+    /// Takes in the news that updates were concluded from. They were sent before those, into another queue.
+    fn catch_up(&mut self, news: &mut mpsc::Receiver<News>) {
+        while let Ok(news) = news.try_recv() {
+            self.learn(news);
         }
     }
 
