@@ -36,10 +36,7 @@ use tonic::{
 };
 use xds::{Protocol, ResourceType};
 
-use crate::{Failure, file::Resource, meter::Metered, ours::now};
-
-/// The node's ID, under which go-control-plane keeps its snapshot.
-pub(crate) const NODE: &str = "bench";
+use crate::{Failure, common::envoy::NODE, file::Resource, meter::Metered, ours::now};
 
 /// How long a state is awaited.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -16,8 +16,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand and reports to people")]
 
 mod client;
+#[path = "../common/mod.rs"]
+mod common;
 mod contestants;
-mod envoy_client;
 mod file;
 mod kuscia;
 mod material;
@@ -26,7 +27,6 @@ mod ours;
 mod parts;
 mod peer;
 mod pipeline;
-mod process;
 mod table;
 mod world;
 

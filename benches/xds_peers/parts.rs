@@ -8,13 +8,16 @@ use xds::ResourceType;
 use crate::{
     Failure,
     client::Client,
+    common::{
+        envoy::Envoy,
+        process::{cpu, resident_megabytes},
+        table::{grouped, milliseconds, print},
+    },
     contestants::{CONTESTANTS, Contestant, Layout, Programs},
-    envoy_client::Envoy,
     file::Resource,
     material::{Alternating, BURST, Material, Materials},
     peer::Server,
-    process::{cpu, resident_megabytes},
-    table::{Figures, Median, grouped, median, milliseconds, print, print_changes},
+    table::{Figures, Median, median, print_changes},
     world::Kind,
 };
 

@@ -11,10 +11,13 @@ use xds::{Cache, Change, Clients, ListenAddress, Protocol, Version, bind};
 
 use crate::{
     Failure,
-    envoy_client::Envoy,
+    common::{
+        envoy::Envoy,
+        process::{cpu, resident_megabytes},
+        table::{Sorted, grouped, milliseconds, print},
+    },
     file::Resource,
-    process::{cpu, resident_megabytes},
-    table::{Sorted, grouped, milliseconds, nothing, print},
+    table::nothing,
     world::{Step, World},
 };
 

@@ -1,6 +1,8 @@
-//! Figures for people.
+//! What the contestants cost, in tables for people.
 
 use std::time::Duration;
+
+use crate::common::table::{Sorted, grouped, milliseconds, print};
 
 /// What one kind of change cost a contestant.
 pub(crate) struct Figures {
@@ -21,12 +23,13 @@ impl Figures {
     fn cells(&self, first: &Self) -> Vec<String> {
         let (received, acked) = (Sorted::of(&self.received), Sorted::of(&self.acked));
         let base = Sorted::of(&first.acked);
+        let told = |time| if self.received.is_empty() { nothing() } else { milliseconds(time) };
         vec![
             self.contestant.to_owned(),
-            received.cell(|sorted| sorted.median),
-            received.cell(|sorted| sorted.p99),
-            acked.cell(|sorted| sorted.median),
-            acked.cell(|sorted| sorted.p99),
+            told(received.median),
+            told(received.p99),
+            milliseconds(acked.median),
+            milliseconds(acked.p99),
             ratio(acked.median, base.median),
             milliseconds(self.server_cpu),
             ratio(self.server_cpu, first.server_cpu),
@@ -44,26 +47,6 @@ pub(crate) struct Median {
     pub(crate) contestant: &'static str,
     pub(crate) services: usize,
     pub(crate) acked: Duration,
-}
-
-/// Where the middle and the end of some times lie.
-pub(crate) struct Sorted {
-    count: usize,
-    pub(crate) median: Duration,
-    pub(crate) p99: Duration,
-}
-
-impl Sorted {
-    pub(crate) fn of(times: &[Duration]) -> Self {
-        let mut times = times.to_vec();
-        times.sort_unstable();
-        let at = |share| times.get(times.len() * share / 100).copied().unwrap_or_default();
-        Self { count: times.len(), median: at(50), p99: at(99) }
-    }
-
-    fn cell(&self, value: impl Fn(&Self) -> Duration) -> String {
-        if self.count == 0 { nothing() } else { milliseconds(value(self)) }
-    }
 }
 
 /// The median.
@@ -114,42 +97,6 @@ pub(crate) fn print_growth(medians: &[Median]) {
     }
 }
 
-/// Prints a Markdown table with aligned columns.
-pub(crate) fn print(title: &str, header: &[&str], rows: &[Vec<String>]) {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain([header[column].chars().count(), 3]).max().unwrap_or_default()
-    };
-    let line = |cells: &[String]| {
-        let padded = cells.iter().enumerate().map(|(column, cell)| match column {
-            0 => format!("{cell:<0$}", width(column)),
-            _ => format!("{cell:>0$}", width(column)),
-        });
-        println!("| {} |", padded.collect::<Vec<_>>().join(" | "));
-    };
-    println!("\n{title}\n");
-    line(&header.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>());
-    let rule = |column| match column {
-        0 => "-".repeat(width(column)),
-        _ => format!("{}:", "-".repeat(width(column) - 1)),
-    };
-    line(&(0..header.len()).map(rule).collect::<Vec<_>>());
-    for row in rows {
-        line(row);
-    }
-}
-
-pub(crate) fn milliseconds(duration: Duration) -> String {
-    format!("{:.2}", duration.as_secs_f64() * 1000.0)
-}
-
-/// A number with its thousands apart.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
-}
-
 pub(crate) fn ratio(value: Duration, base: Duration) -> String {
     times(value.as_secs_f64(), base.as_secs_f64())
 }
@@ -163,6 +110,7 @@ pub(crate) fn times(value: f64, base: f64) -> String {
     }
 }
 
+/// What stands where there is no figure.
 pub(crate) fn nothing() -> String {
     "–".to_owned()
 }

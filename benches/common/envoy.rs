@@ -9,7 +9,10 @@ use harness::process::{Child, envoy_command};
 use networkmesh::http::{self, Limits, Target};
 use xds::Protocol;
 
-use crate::{Failure, client::NODE};
+use crate::Failure;
+
+/// The ID of its node.
+pub(crate) const NODE: &str = "bench";
 
 /// Ten thousand services take it some seconds, a hundred thousand a minute.
 const START: Duration = Duration::from_secs(300);

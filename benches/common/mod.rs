@@ -1,0 +1,5 @@
+//! What benches share.
+
+pub(crate) mod envoy;
+pub(crate) mod process;
+pub(crate) mod table;
