@@ -37,6 +37,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
+/// The namespace of the Lease, unless configured: that of `deploy/rbac/controller.yaml`.
+pub const LEASE_NAMESPACE: &str = "networkmesh";
+
 /// The name of the Lease.
 const LEASE_NAME: &str = "networkmesh-controller";
 

@@ -14,7 +14,7 @@ use crate::source::KubernetesSettings;
 
 const EXAMPLE: &str = "\
 Example:
-  networkmesh controller --kubeconfig admin.conf --lease-namespace networkmesh";
+  networkmesh controller --kubeconfig admin.conf";
 
 /// Run the controller of a Kubernetes cluster
 ///
@@ -30,9 +30,9 @@ pub(super) struct Args {
     /// The context of the kubeconfig, if not its current one
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// The namespace of the Lease [default: the pod's, or the context's]
-    #[arg(long, value_name = "NAMESPACE")]
-    lease_namespace: Option<String>,
+    /// The namespace of the Lease
+    #[arg(long, value_name = "NAMESPACE", default_value = controller::LEASE_NAMESPACE)]
+    lease_namespace: String,
 }
 
 pub(super) fn execute(args: Args) -> Result<Verdict, CommandError> {
@@ -42,9 +42,8 @@ pub(super) fn execute(args: Args) -> Result<Verdict, CommandError> {
         shut_down_on_signal(&shutdown)?;
         let server = KubernetesSettings { kubeconfig, context, namespace: String::new() };
         let client = server.client().await.map_err(StartError::from)?;
-        let namespace = lease_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let settings = Settings::new(&host, namespace);
+        let settings = Settings::new(&host, lease_namespace);
         controller::run(client, settings, watch::Sender::new(State::default()), shutdown).await;
         Ok(Verdict::Fine)
     })

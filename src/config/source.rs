@@ -6,9 +6,6 @@ use model::Problem;
 
 use super::Fields;
 
-/// The namespace of the controllers' Lease, unless configured.
-const LEASE_NAMESPACE: &str = "networkmesh";
-
 /// Section `source`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -59,7 +56,7 @@ impl Source {
             namespace: kubernetes.parse("namespace", parse_namespace),
             lease_namespace: kubernetes
                 .parse("leaseNamespace", parse_namespace)
-                .unwrap_or_else(|| LEASE_NAMESPACE.to_owned()),
+                .unwrap_or_else(|| controller::LEASE_NAMESPACE.to_owned()),
             state: state(kubernetes, folder),
         }))
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// A TCP balancer, which gives each connection to the next backend that takes it. It ends when this value is dropped.
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 /// It asks no backend how it does, and a connection stays with its backend to the end.
 pub struct Balancer {
     address: SocketAddr,
+    backends: watch::Sender<Vec<SocketAddr>>,
     _task: JoinSet<()>,
 }
 
@@ -23,9 +25,15 @@ impl Balancer {
     pub async fn start(backends: Vec<SocketAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
+        let (backends, followed) = watch::channel(backends);
         let mut task = JoinSet::new();
-        task.spawn(serve(listener, backends));
-        Ok(Self { address, _task: task })
+        task.spawn(serve(listener, followed));
+        Ok(Self { address, backends, _task: task })
+    }
+
+    /// Gives new connections to these backends from now on.
+    pub fn set_backends(&self, backends: Vec<SocketAddr>) {
+        self.backends.send_replace(backends);
     }
 
     /// Where it listens.
@@ -35,13 +43,17 @@ impl Balancer {
     }
 }
 
-async fn serve(listener: TcpListener, mut backends: Vec<SocketAddr>) {
+async fn serve(listener: TcpListener, followed: watch::Receiver<Vec<SocketAddr>>) {
     let mut connections = JoinSet::new();
+    let mut turn = 0;
     while let Ok((client, _)) = listener.accept().await {
+        let mut backends = followed.borrow().clone();
+        turn += 1;
         if !backends.is_empty() {
-            backends.rotate_left(1);
+            let first = turn % backends.len();
+            backends.rotate_left(first);
         }
-        connections.spawn(carry(client, backends.clone()));
+        connections.spawn(carry(client, backends));
         while connections.try_join_next().is_some() {}
     }
 }
@@ -92,6 +104,10 @@ mod tests {
 
         second_task.shutdown().await;
         assert_eq!([ask(&balancer).await, ask(&balancer).await], ["first", "first"]);
+
+        let (third, _third) = backend("third").await;
+        balancer.set_backends(vec![third]);
+        assert_eq!(ask(&balancer).await, "third");
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ async fn world(own: &OwnServer, period: u64) -> (World, SocketAddr) {
 #[tokio::test]
 async fn while_the_api_server_is_down_nothing_fails_and_what_changes_arrives_afterwards() {
     let mut own = OwnServer::start().await;
-    let (world, echo) = world(&own, 5).await;
+    let (world, echo) = world(&own, 60).await;
     let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
     let before = confirmed_revision(&world.alice, &world.bob).await;
     own.server.stop().await.unwrap();
@@ -55,7 +55,10 @@ async fn while_the_api_server_is_down_nothing_fails_and_what_changes_arrives_aft
     own.server.start_again().await.unwrap();
     world.bob.apply("late.json", &service_manifest("late", &[echo])).await.unwrap();
     answers(&world.alice, "late.bob.svc", 200).await;
-    eventually("tokens roll again", async || {
+    let mut faster = world.alice.route_to(&world.bob);
+    faster["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(2);
+    world.connect(&faster).await;
+    eventually("tokens roll", async || {
         let revision = confirmed_revision(&world.alice, &world.bob).await;
         if revision > before + 1 { Ok(()) } else { Err(format!("revision {revision}")) }
     })
@@ -72,6 +75,8 @@ async fn while_the_api_server_is_down_nothing_fails_and_what_changes_arrives_aft
 async fn when_the_api_server_has_forgotten_what_was_read_all_is_read_again_and_envoy_is_told_only_what_changed() {
     let mut own = OwnServer::start().await;
     let (world, echo) = world(&own, 0).await;
+    // Envoy asks for a partner's routes when that calls for the first time.
+    answers(&world.alice, "echo.bob.svc", 200).await;
     let before = updates(&world.bob).await;
     let read = world.bob.status().await.unwrap().source.last_read;
     // Nobody reads while etcd goes on and forgets.
@@ -112,14 +117,15 @@ async fn updates(domain: &Domain) -> Updates {
     let admin = Target::Tcp(domain.addresses.envoy_admin);
     let answer = send(&admin, request, Limits::default()).await.unwrap();
     let stats: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
-    let sum = |suffix: &str| {
+    let sum = |start: &str, end: &str| {
         let stats = stats["stats"].as_array().unwrap().iter();
-        let of_name = stats.filter(|stat| stat["name"].as_str().is_some_and(|name| name.ends_with(suffix)));
-        of_name.filter_map(|stat| stat["value"].as_u64()).sum()
+        let is_meant = |name: &str| name.starts_with(start) && name.ends_with(end);
+        let meant = stats.filter(|stat| stat["name"].as_str().is_some_and(is_meant));
+        meant.filter_map(|stat| stat["value"].as_u64()).sum()
     };
     Updates {
-        listeners: sum("listener_manager.lds.update_success"),
-        clusters: sum("cluster_manager.cds.update_success"),
-        routes: sum("config_reload"),
+        listeners: sum("listener_manager.lds.", "config_reload"),
+        clusters: sum("cluster_manager.cds.", "config_reload"),
+        routes: sum("http.", "config_reload"),
     }
 }

@@ -74,7 +74,7 @@ impl OwnServer {
         namespace.apply(file, &rights(file, name)).await.unwrap();
         let kubeconfig = self.kubeconfig_of(CONTROLLERS, "networkmesh-controller").await;
         let mut command = Command::new(PROGRAM);
-        command.args(["controller", "--lease-namespace", CONTROLLERS, "--kubeconfig"]).arg(kubeconfig);
+        command.args(["controller", "--kubeconfig"]).arg(kubeconfig);
         let logs = folder.join(name).join("logs");
         fs::create_dir_all(&logs).unwrap();
         let log = logs.join("controller.log");
@@ -90,12 +90,9 @@ impl OwnServer {
 
     async fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.cluster.client(), namespace);
-        let request = TokenRequest {
-            spec: TokenRequestSpec { audiences: Vec::new(), ..TokenRequestSpec::default() },
-            ..TokenRequest::default()
-        };
-        let answer = accounts.create_service_account_token(account, &PostParams::default(), &request).await;
-        let token = answer.unwrap().status.unwrap().token;
+        let asked = TokenRequest { spec: Some(TokenRequestSpec::default()), ..TokenRequest::default() };
+        let issued = accounts.create_token_request(account, &PostParams::default(), &asked).await.unwrap();
+        let token = issued.status.unwrap().token.unwrap();
         self.server.kubeconfig_for(&format!("{namespace}-{account}"), &token).unwrap()
     }
 }
