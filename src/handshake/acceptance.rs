@@ -83,7 +83,17 @@ impl Acceptance {
 
     /// Whether the newest of `tokens` is ready, but not marked so.
     pub(super) fn is_due(&self, tokens: &DomainRouteTokenStatus) -> bool {
-        settle_tokens(tokens, &self.replicas.live()).is_some()
+        self.settled(tokens).is_some()
+    }
+
+    /// `tokens` once the newest is marked ready, if it is and this gateway can tell.
+    ///
+    /// Only one that is listed can: the Envoy of another may serve although it is not connected, as when its mesh was
+    /// just started anew. That this gateway is alive, nobody has told it then.
+    fn settled(&self, tokens: &DomainRouteTokenStatus) -> Option<DomainRouteTokenStatus> {
+        let is_listed =
+            tokens.revision_token.effective_instances.iter().any(|name| name == self.replicas.own());
+        settle_tokens(tokens, &self.replicas.live()).filter(|_| is_listed)
     }
 
     /// Lists this gateway for the token of `revision` from `source` once its Envoys accept it. If it is the last one,
@@ -95,7 +105,7 @@ impl Acceptance {
         self.gateways.accept_token(source, revision).await;
         let change = |status: &_| {
             let listed = with_listed(status, revision, self.replicas.own());
-            settle_tokens(listed.as_ref().unwrap_or(status), &self.replicas.live()).or(listed)
+            self.settled(listed.as_ref().unwrap_or(status)).or(listed)
         };
         self.ledger.change_tokens(Direction::Inbound, source, change).await.map(drop)
     }
@@ -105,7 +115,7 @@ impl Acceptance {
     /// # Errors
     /// The tokens cannot be changed.
     pub(super) async fn settle(&self, source: &DomainId) -> Result<(), LedgerError> {
-        let change = |status: &_| settle_tokens(status, &self.replicas.live());
+        let change = |status: &_| self.settled(status);
         self.ledger.change_tokens(Direction::Inbound, source, change).await.map(drop)
     }
 

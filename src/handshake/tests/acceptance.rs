@@ -30,6 +30,16 @@ async fn bob(others: &[&str]) -> Domain {
     bob
 }
 
+/// A token that another gateway of bob negotiates.
+async fn offer(bob: &Domain) {
+    let offer = |status: &DomainRouteTokenStatus| {
+        let sealed = super::world::BOB.public_key().seal(&[7; model::TOKEN_BYTES]).unwrap();
+        let new = crate::handshake::state::NewToken { sealed, revision: 1, expires: jiff::Timestamp::MAX };
+        Some(crate::handshake::state::with_offered(status, new, jiff::Timestamp::now()))
+    };
+    bob.ledger.change_tokens(Direction::Inbound, &alice(), offer).await.unwrap();
+}
+
 /// Another gateway of bob accepts the token of `revision`.
 async fn list(bob: &Domain, gateway: &str, revision: i64) {
     let change = |status: &_| with_listed(status, revision, gateway);
@@ -83,17 +93,30 @@ async fn a_gateway_that_does_not_accept_the_token_holds_up_the_answer() {
 }
 
 #[tokio::test]
+async fn a_mesh_that_was_just_started_anew_does_not_settle_what_its_envoy_may_not_accept() {
+    let mut bob = Domain::new("bob", &[route("alice", "bob")]);
+    // As long as no Envoy is connected, this gateway does not count itself.
+    bob.set_alive(&["bob-0"]);
+    offer(&bob).await;
+    let (shutdown, nowhere) = (CancellationToken::new(), SocketAddr::from(([127, 0, 0, 1], 1)));
+    tokio::spawn(negotiate_all(bob.identity.clone(), bob.acceptance(), nowhere, shutdown.clone()));
+    list(&bob, "bob-0", 1).await;
+    bob.acceptance().settle(&alice()).await.unwrap();
+    assert!(!bob.acceptance().is_due(tokens(&bob.ledger.snapshot())));
+    assert!(!tokens(&bob.ledger.snapshot()).revision_token.is_ready);
+    bob.set_others_alive(&["bob-0"]);
+    bob.serve().await;
+    bob.until(|snapshot| tokens(snapshot).revision_token.is_ready).await;
+    shutdown.cancel();
+}
+
+#[tokio::test]
 async fn a_gateway_lists_itself_for_tokens_that_others_negotiate() {
     let bob = bob(&["bob-0"]).await;
     let shutdown = CancellationToken::new();
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     tokio::spawn(negotiate_all(bob.identity.clone(), bob.acceptance(), nowhere, shutdown.clone()));
-    let offer = |status: &DomainRouteTokenStatus| {
-        let sealed = super::world::BOB.public_key().seal(&[7; model::TOKEN_BYTES]).unwrap();
-        let new = crate::handshake::state::NewToken { sealed, revision: 1, expires: jiff::Timestamp::MAX };
-        Some(crate::handshake::state::with_offered(status, new, jiff::Timestamp::now()))
-    };
-    bob.ledger.change_tokens(Direction::Inbound, &alice(), offer).await.unwrap();
+    offer(&bob).await;
     is_offered(&bob).await;
     list(&bob, "bob-0", 1).await;
     bob.until(|snapshot| tokens(snapshot).revision_token.is_ready).await;

@@ -204,6 +204,11 @@ impl Domain {
         self.live.send_replace(Arc::new(others.chain([self.identity.instance.clone()]).collect()));
     }
 
+    /// Only these gateways are known to be alive.
+    pub(in crate::handshake) fn set_alive(&self, gateways: &[&str]) {
+        self.live.send_replace(Arc::new(gateways.iter().map(|&name| name.to_owned()).collect()));
+    }
+
     /// What this gateway needs to agree on tokens.
     pub(in crate::handshake) fn acceptance(&self) -> Acceptance {
         let replicas = Replicas::told(&self.identity.instance, self.live.subscribe());
