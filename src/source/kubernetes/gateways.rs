@@ -16,20 +16,22 @@ use tokio::sync::watch;
 pub(super) struct Gateways {
     own: String,
     heartbeats: Heartbeats,
+    /// Whether the clock goes: what is left of this gateway's time before says nothing of the others.
+    is_ticking: bool,
     live: watch::Sender<Arc<BTreeSet<String>>>,
 }
 
 impl Gateways {
     /// The gateways beside `own`, none of which was heard yet. Those that are alive are told to `live`.
     pub(super) fn new(own: String, live: watch::Sender<Arc<BTreeSet<String>>>) -> Self {
-        Self { own, heartbeats: Heartbeats::new(), live }
+        Self { own, heartbeats: Heartbeats::new(), is_ticking: false, live }
     }
 
     /// The object of a gateway was read.
     pub(super) fn heard(&mut self, name: &str, gateway: &Gateway) {
         let heartbeat = gateway.status.as_ref().and_then(|status| status.heartbeat_time.as_ref());
         let is_news = self.heartbeats.heard(name, heartbeat.map(|time| time.0), Timestamp::now());
-        if is_news && name == self.own {
+        if is_news && name == self.own && std::mem::replace(&mut self.is_ticking, true) {
             self.heartbeats.tick();
         }
     }

@@ -182,9 +182,9 @@ impl Intake {
             (Follower::Routes(news), Object::DomainRoute(route)) => {
                 let status = route.status.clone().unwrap_or_default();
                 let (uid, version) = (uid.unwrap_or_default(), version.unwrap_or_default());
-                let known = KnownRoute { name: reference.name, uid, version, generation, status };
+                let known = Box::new(KnownRoute { name: reference.name, uid, version, generation, status });
                 // First: what the index makes of it comes back to the writer.
-                news.send(News::Seen(Box::new(known))).await?;
+                news.send(if is_listing { News::Listed(known) } else { News::Seen(known) }).await?;
             }
             _ => {}
         }

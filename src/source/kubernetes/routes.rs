@@ -39,6 +39,8 @@ impl KnownRoute {
 pub(super) enum News {
     /// This is a route now.
     Seen(Box<KnownRoute>),
+    /// So a route was found when all were read. A server that was restored from a backup goes back to older versions.
+    Listed(Box<KnownRoute>),
     /// The route of this name is gone.
     Gone(String),
     /// No other routes than these are left.

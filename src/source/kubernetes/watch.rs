@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use kube::Api;
 use kube::api::ListParams;
 use kube::runtime::watcher::{self, InitialListStrategy, watcher};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::{Backoff, spread};
 use super::board::Board;
@@ -23,6 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a watch must not fail before it is asked whether it works again.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// After how long an outage everything is read again: the API server may have been restored from a backup. It then counts
+/// its versions from an earlier one, and would say nothing of a watch that goes on from a later one.
+const LONG_OUTAGE: Duration = Duration::from_secs(2);
+
+/// How often rights that the mesh can do without have to be refused: a server that starts refuses everybody.
+const RIGHTS_TRIES: u32 = 6;
+
 /// When rights that the mesh can do without are asked for again.
 const RIGHTS_PAUSE: Duration = Duration::from_secs(60);
 
@@ -36,6 +43,7 @@ pub(super) async fn watch(intake: Intake, api: Api<Raw>, board: Arc<Board>) {
         board,
         strategy: InitialListStrategy::StreamingList,
         backoff: Backoff::default(),
+        failing_since: None,
     };
     while watch.follow().await.is_ok() {}
 }
@@ -47,6 +55,8 @@ struct Watch {
     board: Arc<Board>,
     strategy: InitialListStrategy,
     backoff: Backoff,
+    /// Since when nothing has worked.
+    failing_since: Option<Instant>,
 }
 
 impl Watch {
@@ -66,8 +76,8 @@ impl Watch {
             match timeout(patience, stream.next()).await {
                 Ok(Some(Ok(event))) => {
                     // That is said without having asked the server.
-                    if !matches!(event, watcher::Event::Init) {
-                        self.works();
+                    if !matches!(event, watcher::Event::Init) && self.works() && self.intake.is_complete() {
+                        return Ok(());
                     }
                     self.intake.take(event).await?;
                 }
@@ -86,7 +96,11 @@ impl Watch {
                     }
                 },
                 Ok(None) => return Ok(()),
-                Err(_elapsed) if self.backoff.failures() > 0 => self.ask().await?,
+                Err(_elapsed) if self.backoff.failures() > 0 => {
+                    if self.ask().await? && self.intake.is_complete() {
+                        return Ok(());
+                    }
+                }
                 Err(_elapsed) => {
                     // Some servers never say that a streaming list is at its end.
                     self.strategy = InitialListStrategy::ListWatch;
@@ -97,26 +111,30 @@ impl Watch {
         }
     }
 
-    /// A watch that has gone on says nothing before an object changes, so the server is asked something.
-    async fn ask(&mut self) -> Result<(), NobodyListens> {
+    /// A watch that has gone on says nothing before an object changes, so the server is asked something. Answers
+    /// whether a long outage is over.
+    async fn ask(&mut self) -> Result<bool, NobodyListens> {
         match timeout(PATIENCE, self.api.list(&ListParams::default().limit(1))).await {
-            Ok(Ok(_)) => self.works(),
+            Ok(Ok(_)) => return Ok(self.works()),
             Ok(Err(error)) => self.fail(Trouble::of(&error, self.part)).await?,
             Err(_elapsed) => self.fail(Trouble::silence()).await?,
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn works(&mut self) {
+    /// The server has answered. Answers whether that ends a long outage.
+    fn works(&mut self) -> bool {
         if self.backoff.failures() > 0 {
             self.backoff.succeed();
             self.board.works(self.part);
         }
+        self.failing_since.take().is_some_and(|since| since.elapsed() >= LONG_OUTAGE)
     }
 
     async fn fail(&mut self, trouble: Trouble) -> Result<(), NobodyListens> {
+        self.failing_since.get_or_insert_with(Instant::now);
         let pause = self.backoff.fail();
-        let may_be_missing = trouble.severity == Severity::Warning;
+        let may_be_missing = trouble.severity == Severity::Warning && self.backoff.failures() >= RIGHTS_TRIES;
         // A server that restarts is not worth a word.
         if trouble.scope == Scope::Part || self.backoff.failures() > 1 {
             self.board.troubled(self.part, trouble);

@@ -175,10 +175,8 @@ impl StatusWriter {
 
     fn learn(&mut self, news: News) {
         match news {
-            News::Seen(known) => {
-                self.due.insert(known.name.clone());
-                self.see(*known);
-            }
+            News::Seen(known) => self.see(*known),
+            News::Listed(known) => self.replace(*known),
             News::Gone(name) => {
                 self.routes.remove(&name);
             }
@@ -186,12 +184,18 @@ impl StatusWriter {
         }
     }
 
+    /// Takes in what the watch has brought, or what a write has made, whichever comes first.
     fn see(&mut self, known: KnownRoute) {
+        let is_newer = |route: &Route| route.known.uid == known.uid && known.is_older_than(&route.known);
+        if !self.routes.get(&known.name).is_some_and(is_newer) {
+            self.replace(known);
+        }
+    }
+
+    fn replace(&mut self, known: KnownRoute) {
+        self.due.insert(known.name.clone());
         match self.routes.get_mut(&known.name) {
             Some(route) if route.known.uid == known.uid => {
-                if known.is_older_than(&route.known) {
-                    return;
-                }
                 if route.state == State::Outdated && known.version != route.known.version {
                     route.state = State::Idle;
                 }

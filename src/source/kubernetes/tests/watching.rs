@@ -212,7 +212,7 @@ async fn what_the_server_refuses_is_a_problem_with_its_remedy_until_it_is_over()
 async fn a_server_that_is_away_deletes_nothing_and_is_said_to_be_away_until_it_answers_again() {
     let (mut watching, stream) = Watching::read().await;
     stream.break_off();
-    for _ in 0..3 {
+    for _ in 0..2 {
         watching.server.asked().await.fail(io::ErrorKind::ConnectionRefused);
     }
     let problem = watching.problem().await;
@@ -228,6 +228,36 @@ async fn a_server_that_is_away_deletes_nothing_and_is_said_to_be_away_until_it_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_long_outage_all_is_read_again_for_the_server_may_have_gone_back_in_time() {
+    for is_quiet in [true, false] {
+        let (mut watching, stream) = Watching::read().await;
+        stream.break_off();
+        for _ in 0..10 {
+            watching.server.asked().await.fail(io::ErrorKind::ConnectionRefused);
+        }
+        let stream = watching.server.asked().await.stream();
+        if is_quiet {
+            let asked = watching.server.asked().await;
+            assert_eq!(asked.query["limit"], "1");
+            let metadata = json!({"resourceVersion": "3"});
+            asked.json(
+                200,
+                &json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": metadata, "items": []}),
+            );
+        } else {
+            stream.event("ADDED", &service("c", 11));
+        }
+        let asked = watching.server.asked().await;
+        assert!(asked.is_streaming_list(), "{asked:?}");
+        let stream = asked.stream();
+        stream.event("ADDED", &service("a", 2));
+        stream.end_of_list();
+        watching.expect(["Init Service", "InitApply Service alice/a", "InitDone Service"]).await;
+        assert_eq!(watching.problems(<[String]>::is_empty).await, [] as [&str; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_break_is_not_worth_a_word() {
     let (mut watching, stream) = Watching::read().await;
     stream.break_off();
@@ -240,7 +270,10 @@ async fn a_short_break_is_not_worth_a_word() {
 #[tokio::test(start_paused = true)]
 async fn domains_that_may_not_be_read_are_none_at_first_and_are_not_deleted_later() {
     let mut watching = Watching::start(Kind::Domain);
-    watching.server.asked().await.refuse(403);
+    for _ in 0..6 {
+        assert!(watching.events.try_recv().is_err(), "a server that starts refuses everybody");
+        watching.server.asked().await.refuse(403);
+    }
     watching.expect(["Init Domain", "InitDone Domain"]).await;
     let problem = watching.problem().await;
     assert!(problem.contains("deploy/rbac/sidecar-domains.yaml"), "{problem}");
@@ -291,6 +324,24 @@ async fn the_watch_ends_when_nobody_listens() {
     watching.events.close();
     stream.event("MODIFIED", &service("a", 11));
     timeout(DEADLINE, watching.task).await.expect("an end in time").expect("no panic");
+}
+
+#[tokio::test]
+async fn what_is_left_of_this_gateway_before_its_start_lets_nobody_grow_older() {
+    let now = jiff::Timestamp::now();
+    let gateway = |seconds: i64| {
+        let heartbeat_time = Some(Time(now + jiff::SignedDuration::from_secs(seconds)));
+        let status = model::api::GatewayStatus { heartbeat_time, ..Default::default() };
+        model::api::Gateway { status: Some(status), ..model::api::Gateway::new("", Default::default()) }
+    };
+    let (live_in, live) = watch::channel(Arc::new(names(&["b"])));
+    let mut gateways = Gateways::new("b".to_owned(), live_in);
+    gateways.heard("a", &gateway(0));
+    for seconds in [-20, 1, 16] {
+        gateways.heard("b", &gateway(seconds));
+    }
+    gateways.publish();
+    assert_eq!(**live.borrow(), names(&["a", "b"]), "of two heartbeats only one was lost");
 }
 
 #[tokio::test]

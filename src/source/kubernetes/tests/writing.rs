@@ -170,6 +170,19 @@ async fn what_follows_from_a_new_spec_is_written_though_both_come_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_server_went_back_to_an_older_version_that_one_is_written_to() {
+    let mut writing = Writing::start("a", &["a"], showing(vec![])).await;
+    writing.sees(at(90, showing(vec![]))).await;
+    writing.wish_condition("Reachable", ConditionStatus::True).await;
+    let asked = writing.write().await;
+    assert_eq!(asked.body["metadata"]["resourceVersion"], "90");
+    asked.refuse(409);
+    let listed = News::Listed(Box::new(at(7, showing(vec![]))));
+    writing.news.send(listed).await.expect("a writer");
+    assert_eq!(writing.write().await.body["metadata"]["resourceVersion"], "7");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_gateway_writes_once_it_is_its_turn() {
     let mut writing = Writing::start("b", &["a", "b"], showing(vec![])).await;
     writing.wish_condition("Accepted", ConditionStatus::True).await;
