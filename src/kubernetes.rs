@@ -10,6 +10,8 @@ pub(crate) use ready_time::note_ready_times;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::source::in_words;
+
 /// The field manager of everything that a gateway writes.
 const FIELD_MANAGER: &str = "networkmesh";
 
@@ -20,7 +22,7 @@ fn words(error: &kube::Error, right: &str) -> String {
             format!("{}; apply deploy/rbac/sidecar.yaml, which gives the right to {right}", status.message)
         }
         kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
+        other => in_words(other),
     }
 }
 

@@ -63,6 +63,6 @@ pub enum SourceError {
         /// Its address.
         server: String,
         /// What went wrong.
-        cause: Box<kube::Error>,
+        cause: String,
     },
 }

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use kube::client::AuthError;
 use kube::core::Status;
 use kube::runtime::watcher;
 use model::Kind;
@@ -89,15 +90,12 @@ impl Trouble {
             kube::Error::Service(cause) => Self::of_connection(cause.as_ref()),
             kube::Error::HyperError(cause) => Self::of_connection(cause),
             kube::Error::ReadEvents(cause) => Self::of_connection(cause),
-            kube::Error::Auth(cause) => Self::server(
-                format!("there are no credentials for it: {}", in_one_line(cause)),
-                "mend the user in the kubeconfig, or the pod's service account",
-            ),
+            kube::Error::Auth(cause) => Self::of_connection(cause),
             // What it did not understand may be secret.
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
                 Self::no_api_server("its answer cannot be understood")
             }
-            other => Self::server(in_one_line(other), "see what answers at this address"),
+            other => Self::server(in_words(other), "see what answers at this address"),
         }
     }
 
@@ -156,7 +154,13 @@ impl Trouble {
 
     fn of_connection(error: &(dyn StdError + 'static)) -> Self {
         const NETWORK: &str = "see whether the API server runs, and whether a firewall is in between";
-        let words = in_one_line(error);
+        let words = in_words(error);
+        if credentials(error).is_some() {
+            return Self::server(
+                format!("there are no credentials for it: {words}"),
+                "mend the user in the kubeconfig, or the pod's service account",
+            );
+        }
         let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
         if words.contains("certificate") {
             return Self::server(
@@ -202,7 +206,24 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
     })
 }
 
-/// An error and its causes. Most of them repeat what their cause says.
+fn credentials<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a AuthError> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// An error and its causes, in one line. What a command for credentials prints is left out: that may be them.
+pub(crate) fn in_words(error: &(dyn StdError + 'static)) -> String {
+    match credentials(error) {
+        Some(AuthError::AuthExecRun { out, .. }) => {
+            format!("the command for credentials fails ({}); run it to see why", out.status)
+        }
+        Some(AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_)) => {
+            "what the command for credentials prints is no ExecCredential".to_owned()
+        }
+        _ => in_one_line(error),
+    }
+}
+
+/// Most errors repeat what their cause says.
 fn in_one_line(error: &(dyn StdError + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {

@@ -43,6 +43,26 @@ async fn a_source_is_open_before_the_server_answers_and_knows_this_gateway() {
 }
 
 #[tokio::test]
+async fn what_a_command_for_credentials_prints_is_not_shown() {
+    for (script, words) in [
+        ("echo secret; echo secret >&2; exit 3", "the command for credentials fails (exit status: 3)"),
+        ("echo '{token: [secret'", "is no ExecCredential"),
+        ("echo '{\"status\": \"secret\"}'", "is no ExecCredential"),
+    ] {
+        let command = json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "sh",
+            "args": ["-c", script],
+            "interactiveMode": "Never",
+        });
+        let text = KUBECONFIG.replace("{token: secret}", &json!({"exec": command}).to_string());
+        let error = open(&text, None).await.err().expect("an error");
+        assert!(error.contains(words), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_kubeconfig_is_said_and_no_secret() {
     for (text, context, words) in [
         ("clusters: [secret", None, "line 1 column"),
