@@ -10,7 +10,7 @@ use model::HEARTBEAT_PERIOD;
 use model::api::{Gateway, GatewayStatus, Time};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -21,6 +21,9 @@ use crate::program::Gateways;
 /// When a heartbeat that could not be written is tried again. Two of these fit into one period, so that a short outage
 /// costs none.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How long a heartbeat may take to be written. One that hangs must not cost those that come after it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which gateway says that it is alive, and where.
 pub(crate) struct Heart {
@@ -57,11 +60,9 @@ pub(crate) async fn beat(
                 () = shutdown.cancelled() => return,
                 beaten = heart.write(&api, &started) => beaten,
             };
-            let now = beaten.as_ref().err().map(|error| {
-                format!("the heartbeat of this gateway cannot be written: {}", words(error, "write gateways"))
-            });
-            tell(&problem, now);
             written = beaten.is_ok().then(Instant::now);
+            let cannot = |words| format!("the heartbeat of this gateway cannot be written: {words}");
+            tell(&problem, beaten.err().map(cannot));
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -73,7 +74,15 @@ pub(crate) async fn beat(
 }
 
 impl Heart {
-    async fn write(&self, api: &Api<Gateway>, started: &Time) -> Result<(), kube::Error> {
+    /// Writes a heartbeat, or answers why it cannot.
+    async fn write(&self, api: &Api<Gateway>, started: &Time) -> Result<(), String> {
+        match timeout(PATIENCE, self.apply(api, started)).await {
+            Ok(applied) => applied.map_err(|error| words(&error, "write gateways")),
+            Err(_elapsed) => Err("the API server does not answer in time".to_owned()),
+        }
+    }
+
+    async fn apply(&self, api: &Api<Gateway>, started: &Time) -> Result<(), kube::Error> {
         let name = &self.identity.instance;
         let status = GatewayStatus {
             address: address(self.address).to_string(),
@@ -114,4 +123,32 @@ fn address(configured: IpAddr) -> IpAddr {
         socket.local_addr()
     });
     route.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use certs::DomainKey;
+    use kube::client::Body;
+    use tower::service_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_holds_up_one_heartbeat_and_not_the_next() {
+        let hangs = service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, std::io::Error>>()
+        });
+        let client = Client::new(hangs, "alice");
+        let identity = Identity {
+            domain: "alice".parse().expect("an ID"),
+            instance: "alice-0".to_owned(),
+            key: DomainKey::generate().expect("a key"),
+        };
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let heart = Heart { client: client.clone(), namespace: "alice".to_owned(), identity, address };
+        let began = Instant::now();
+        let written = heart.write(&Api::namespaced(client, "alice"), &Time(Timestamp::now())).await;
+        assert!(written.is_err_and(|words| words.contains("does not answer in time")));
+        assert!(began.elapsed() < HEARTBEAT_PERIOD);
+    }
 }

@@ -1,6 +1,7 @@
 //! The annotation `kuscia.secretflow/ready-time` of services: whoever starts applications waits for it.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Annotations that are written at once. After a first start there are thousands, and routes come first.
 const AT_ONCE: usize = 4;
 
+/// After how many failures the others wait too: so many are no matter of single services.
+const MOST_FAILURES: usize = 16;
+
 /// Notes when this domain's gateways had each service for the first time, until `shutdown`. One gateway of the domain
 /// does it. Tells `problem` why it cannot.
 pub(crate) async fn note_ready_times(
@@ -52,22 +56,10 @@ pub(crate) async fn note_ready_times(
         watch.follow(Arc::clone(&snapshots.borrow_and_update()));
         answers.borrow_and_update();
         let served = if replicas.is_chosen("") { watch.served() } else { Vec::new() };
-        let mut written = stream::iter(served)
-            .map(|name| {
-                let api = &api;
-                async move { (note(api, name.as_str()).await, name) }
-            })
-            .buffer_unordered(AT_ONCE);
-        let mut failed = None;
-        while let Some((outcome, name)) = tokio::select! {
+        let failed = tokio::select! {
             () = shutdown.cancelled() => return,
-            next = written.next() => next,
-        } {
-            match outcome {
-                Ok(()) => drop(watch.open.remove(&name)),
-                Err(error) => failed = Some(words(&error, "patch services")),
-            }
-        }
+            failed = note_all(&api, served, |name| drop(watch.open.remove(name))) => failed,
+        };
         let pause = if failed.is_some() { RETRY } else { PAUSE };
         tell(&problem, failed);
         tokio::select! {
@@ -118,6 +110,26 @@ impl Unnoted {
     }
 }
 
+/// Notes that these services are ready, and tells `noted` of each. Answers why it cannot.
+async fn note_all(
+    api: &Api<Service>,
+    services: Vec<ServiceName>,
+    mut noted: impl FnMut(&ServiceName),
+) -> Option<String> {
+    let writes = stream::iter(services).map(|name| async move { (note(api, name.as_str()).await, name) });
+    let mut writes = pin!(writes.buffer_unordered(AT_ONCE));
+    let mut failures = Vec::new();
+    while failures.len() < MOST_FAILURES
+        && let Some((outcome, name)) = writes.next().await
+    {
+        match outcome {
+            Ok(()) => noted(&name),
+            Err(error) => failures.push(words(&error, "patch services")),
+        }
+    }
+    failures.pop()
+}
+
 async fn note(api: &Api<Service>, name: &str) -> Result<(), kube::Error> {
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now).to_string();
@@ -135,4 +147,32 @@ async fn note(api: &Api<Service>, name: &str) -> Result<(), kube::Error> {
 fn tell(problem: &watch::Sender<Option<String>>, failed: Option<String>) {
     let now = failed.map(|words| format!("the ready times of services cannot be written: {words}"));
     super::tell(problem, now);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tower::service_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_refuses_some_is_not_asked_about_thousands() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let refuse = service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let status = json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden"});
+            let response = Response::builder().status(403).body(Body::from(status.to_string().into_bytes()));
+            std::future::ready(response)
+        });
+        let api = Api::namespaced(Client::new(refuse, "alice"), "alice");
+        let services = (0..1000).map(|number| format!("s{number}").parse().expect("a name")).collect();
+        let failed = note_all(&api, services, |name| panic!("{name:?} is not noted")).await;
+        assert!(failed.is_some_and(|words| words.contains("the right to patch services")));
+        assert!(asked.load(Ordering::Relaxed) < MOST_FAILURES + AT_ONCE);
+    }
 }
