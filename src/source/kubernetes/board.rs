@@ -39,6 +39,8 @@ pub(super) enum Defect {
     Unreadable,
     /// Its status cannot be written.
     Unwritable,
+    /// It stands for several gateways.
+    Shared,
 }
 
 impl Board {

@@ -13,6 +13,10 @@ use super::gateways::Gateways;
 use super::raw::Raw;
 use super::routes::{KnownRoute, News};
 
+/// What is wrong where two meshes of a domain have one name.
+const SHARED: &str = "several meshes write it, so a token may count as ready that one of them does not accept yet; \
+                      give each its own name as `instance`, or leave that out: then it is the host name";
+
 /// Nobody listens to events any more.
 #[derive(Debug)]
 pub(super) struct NobodyListens;
@@ -173,7 +177,11 @@ impl Intake {
         }
         match (&mut self.follower, &object) {
             (Follower::Gateways(gateways), Object::Gateway(gateway)) => {
-                gateways.heard(&reference.name, gateway);
+                match gateways.heard(&reference.name, gateway) {
+                    Some(true) => self.board.broken(place, Defect::Shared, SHARED.to_owned()),
+                    Some(false) => self.board.mended(&place, Defect::Shared),
+                    None => {}
+                }
                 if !is_listing {
                     gateways.publish();
                 }

@@ -345,6 +345,37 @@ async fn what_is_left_of_this_gateway_before_its_start_lets_nobody_grow_older() 
 }
 
 #[tokio::test]
+async fn two_gateways_of_one_name_are_a_problem_until_one_is_left() {
+    let gateway = |address: &str, second: i64| {
+        let heartbeat = Time(jiff::Timestamp::from_second(second).expect("a time"));
+        let status =
+            json!({"address": address, "uptime": "2026-01-01T00:00:00Z", "heartbeatTime": heartbeat});
+        let raw = json!({"metadata": {"name": "a"}, "status": status});
+        watcher::Event::Apply(serde_json::from_value(raw).expect("a raw object"))
+    };
+    let (events_in, _events) = mpsc::channel(64);
+    let (live_in, _live) = watch::channel(Arc::new(names(&["a"])));
+    let (board, report) = board();
+    let follower = Follower::Gateways(Gateways::new("a".to_owned(), live_in));
+    let mut intake = Intake::new(Kind::Gateway, "its-namespace", alice(), follower, events_in, board);
+    for (second, address, problems) in [
+        (1, "10.0.0.1", 0),
+        // It was started anew, elsewhere.
+        (2, "10.0.0.2", 0),
+        (3, "10.0.0.2", 0),
+        (4, "10.0.0.1", 1),
+        (5, "10.0.0.1", 1),
+        (6, "10.0.0.2", 1),
+        (7, "10.0.0.2", 1),
+        (8, "10.0.0.2", 1),
+        (9, "10.0.0.2", 0),
+    ] {
+        intake.take(gateway(address, second)).await.expect("a listener");
+        assert_eq!(report.borrow().problems.len(), problems, "{second}");
+    }
+}
+
+#[tokio::test]
 async fn gateways_are_counted_by_their_heartbeats_and_this_one_always() {
     let now = jiff::Timestamp::now();
     let gateway = |name: &str, seconds: i64| {
