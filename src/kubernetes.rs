@@ -10,7 +10,7 @@ pub(crate) use ready_time::note_ready_times;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::source::in_words;
+use crate::source::{in_words, quoted};
 
 /// The field manager of everything that a gateway writes.
 const FIELD_MANAGER: &str = "networkmesh";
@@ -19,9 +19,10 @@ const FIELD_MANAGER: &str = "networkmesh";
 fn words(error: &kube::Error, right: &str) -> String {
     match error {
         kube::Error::Api(status) if status.is_forbidden() => {
-            format!("{}; apply deploy/rbac/sidecar.yaml, which gives the right to {right}", status.message)
+            let message = quoted(&status.message);
+            format!("{message}; apply deploy/rbac/sidecar.yaml, which gives the right to {right}")
         }
-        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::Api(status) => quoted(&status.message),
         other => in_words(other),
     }
 }

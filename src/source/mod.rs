@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use dir::{DEEPEST, is_hidden, is_manifest};
 pub use dir::{DirectorySettings, DirectorySource};
 pub use error::SourceError;
-pub(crate) use kubernetes::in_words;
+pub(crate) use kubernetes::{in_words, quoted};
 pub use kubernetes::{KubernetesSettings, KubernetesSource};
 
 /// How a source fares.

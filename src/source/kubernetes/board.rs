@@ -1,6 +1,6 @@
 //! How the source fares: what its parts say, put together in one report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -154,14 +154,22 @@ impl Board {
     }
 }
 
+/// There may be a problem for each of thousands of objects.
 fn log_difference(before: &[SourceProblem], after: &[SourceProblem]) {
-    for SourceProblem { place, message, .. } in after.iter().filter(|problem| !before.contains(problem)) {
+    let known: HashSet<(&str, &str)> = before.iter().map(place_and_message).collect();
+    for (place, message) in after.iter().map(place_and_message).filter(|problem| !known.contains(problem)) {
         tracing::warn!(place, "{message}");
     }
-    let is_over = |problem: &&SourceProblem| after.iter().all(|other| other.place != problem.place);
-    for SourceProblem { place, .. } in before.iter().filter(is_over) {
+    let places: HashSet<&str> = after.iter().map(|problem| problem.place.as_str()).collect();
+    for SourceProblem { place, .. } in
+        before.iter().filter(|problem| !places.contains(problem.place.as_str()))
+    {
         tracing::info!(place, "well again");
     }
+}
+
+fn place_and_message(problem: &SourceProblem) -> (&str, &str) {
+    (&problem.place, &problem.message)
 }
 
 /// In whole seconds: it is for people.

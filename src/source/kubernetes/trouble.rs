@@ -11,6 +11,9 @@ use model::Kind;
 use super::raw::resource;
 use crate::source::Severity;
 
+/// Longest part of an answer that is repeated: one that does not come from an API server may be a whole page.
+const MAX_QUOTED_CHARS: usize = 300;
+
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
@@ -108,7 +111,7 @@ impl Trouble {
     }
 
     fn of_status(status: &Status, part: Part) -> Self {
-        let Status { code, message, .. } = status;
+        let (code, message) = (status.code, quoted(&status.message));
         match (code, part) {
             (401, _) => Self::server(
                 format!("it does not accept the credentials (401 {message})"),
@@ -197,6 +200,11 @@ impl Trouble {
     fn part(what: String, remedy: &str) -> Self {
         Self { scope: Scope::Part, severity: Severity::Error, what, remedy: remedy.to_owned() }
     }
+}
+
+/// Words of the server, short and in one line.
+pub(crate) fn quoted(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

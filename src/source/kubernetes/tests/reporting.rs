@@ -90,3 +90,11 @@ fn an_answer_that_cannot_be_understood_is_not_shown() {
     let trouble = Trouble::of(&kube::Error::SerdeError(error), Part::Statuses);
     assert!(!format!("{trouble:?}").contains("secret"), "{trouble:?}");
 }
+
+#[test]
+fn what_answers_with_a_page_is_quoted_in_short() {
+    let page = kube::core::Status::failure(&"<p>\n".repeat(100_000), "").with_code(502);
+    let trouble = Trouble::of(&kube::Error::Api(Box::new(page)), Part::Statuses);
+    assert!(trouble.what.starts_with("it answers 502 <p><p>"), "{}", trouble.what);
+    assert!(trouble.what.len() < 400 && !trouble.what.contains('\n'));
+}
