@@ -15,6 +15,9 @@ use crate::api::{DomainRouteToken, DomainRouteTokenStatus};
 /// Bytes of a token: one half from each side.
 pub const TOKEN_BYTES: usize = 32;
 
+/// Most tokens of a list that are opened. Gateways list three at most.
+const MOST_LISTED: usize = 8;
+
 /// The secret of a token. It is wiped when dropped and never shown.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct TokenValue([u8; TOKEN_BYTES]);
@@ -90,7 +93,7 @@ impl Opener {
     ///
     /// Its number need not be the highest, for a destination that lost its state counts from one again.
     pub(crate) fn sending(&mut self, status: &DomainRouteTokenStatus) -> Option<Token> {
-        let newest_first = [&status.revision_token].into_iter().chain(status.tokens.iter().rev());
+        let newest_first = entries(status).collect::<Vec<_>>().into_iter().rev();
         let sending = newest_first.filter(|entry| entry.is_ready).find_map(|entry| self.open(entry));
         self.forget_all_but(status);
         sending
@@ -120,8 +123,11 @@ impl Opener {
     }
 }
 
+/// The entries that count: the last few of the list, and the newest token. Whoever may write statuses must not keep
+/// everybody from theirs.
 fn entries(status: &DomainRouteTokenStatus) -> impl Iterator<Item = &DomainRouteToken> {
-    status.tokens.iter().chain([&status.revision_token])
+    let tokens = &status.tokens;
+    tokens[tokens.len().saturating_sub(MOST_LISTED)..].iter().chain([&status.revision_token])
 }
 
 fn digest(entry: &DomainRouteToken) -> Digest {
@@ -165,6 +171,23 @@ mod tests {
         let rolled = DomainRouteTokenStatus { tokens: vec![new], ..status.clone() };
         assert_eq!(revisions(opener.accepted(&rolled)), [2]);
         assert_eq!(revisions(opener.accepted(&status)), [2], "the old token was forgotten");
+    }
+
+    #[test]
+    fn of_a_list_without_end_the_last_tokens_are_opened() {
+        let key = DomainKey::generate().unwrap();
+        let forged = (0..10_000).map(|revision| DomainRouteToken {
+            token: format!("forged-{revision}"),
+            revision,
+            ..DomainRouteToken::default()
+        });
+        let status = DomainRouteTokenStatus {
+            tokens: forged.chain([sealed(&key, 10_000, 1)]).collect(),
+            ..DomainRouteTokenStatus::default()
+        };
+        let mut opener = Opener::new(key);
+        assert_eq!(revisions(opener.accepted(&status)), [10_000]);
+        assert_eq!(opener.opened.len(), MOST_LISTED);
     }
 
     #[test]

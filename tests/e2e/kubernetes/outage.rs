@@ -1,6 +1,8 @@
 //! An API server that goes, comes back, and has forgotten.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use ::http::Request;
@@ -102,6 +104,49 @@ async fn when_the_api_server_has_forgotten_what_was_read_all_is_read_again_and_e
     assert_eq!(after.listeners, before.listeners);
     assert_eq!(after.routes, before.routes);
     assert_eq!(after.clusters, before.clusters + 1, "the new one");
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_restored_from_a_backup_is_followed() {
+    let mut own = OwnServer::start().await;
+    let (world, echo) = world(&own, 0).await;
+    let (data, backup) = (own.folder().join("etcd"), own.folder().join("backup"));
+    world.bob.apply("old.json", &service_manifest("old", &[echo])).await.unwrap();
+    answers(&world.alice, "old.bob.svc", 200).await;
+    own.server.stop().await.unwrap();
+    copy_folder(&data, &backup);
+    own.server.start_again().await.unwrap();
+    world.bob.apply("new.json", &service_manifest("new", &[echo])).await.unwrap();
+    world.bob.remove("old.json").await.unwrap();
+    answers(&world.alice, "new.bob.svc", 200).await;
+    answers(&world.alice, "old.bob.svc", 404).await;
+
+    // Versions of objects go backwards.
+    own.server.stop().await.unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&backup, &data).unwrap();
+    eventually("the outage is told", async || {
+        let problems = world.bob.status().await.unwrap().source.problems;
+        if problems.is_empty() { Err("no problem".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    own.server.start_again().await.unwrap();
+    answers(&world.alice, "old.bob.svc", 200).await;
+    answers(&world.alice, "new.bob.svc", 404).await;
+    confirmed_revision(&world.alice, &world.bob).await;
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// What Envoy was told since its start.

@@ -28,7 +28,7 @@ pub(super) struct OwnServer {
     pub(super) server: ApiServer,
     pub(super) cluster: Cluster,
     // Dropped after the server, which writes into it.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A controller that runs.
@@ -51,7 +51,12 @@ impl OwnServer {
         let server = server.unwrap_or_else(|error| panic!("{error}"));
         let cluster = Cluster::connect(server.kubeconfig()).await.unwrap_or_else(|error| panic!("{error}"));
         cluster.define_kinds().await.unwrap_or_else(|error| panic!("{error}"));
-        Self { server, cluster, _folder: folder }
+        Self { server, cluster, folder }
+    }
+
+    /// Where the server keeps its data.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A domain with a namespace of its name, whose mesh has the rights of `deploy/rbac` and no others.
