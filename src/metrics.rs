@@ -45,7 +45,11 @@ impl Collector for Metrics {
         )?;
         let errors =
             status.source.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-        gauge("source_problems", "What is wrong with the source of manifests", vec![(vec![], count(errors))])?;
+        gauge(
+            "source_problems",
+            "What is wrong with the source of manifests",
+            vec![(vec![], count(errors))],
+        )?;
         gauge("rejected_objects", "Objects not in force", vec![(vec![], count(status.rejected.len()))])?;
         gauge("services", "Services of the domain", vec![(vec![], count(status.services.len()))])?;
         let labels =

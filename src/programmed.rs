@@ -115,7 +115,9 @@ impl Watch {
         let accepted: Vec<Owner> = self
             .open
             .iter()
-            .filter(|(route, resources)| !self.rejected.contains_key(*route) && self.gateways.is_held(resources))
+            .filter(|(route, resources)| {
+                !self.rejected.contains_key(*route) && self.gateways.is_held(resources)
+            })
             .map(|(route, _)| route.clone())
             .collect();
         let mut verdicts = Vec::new();

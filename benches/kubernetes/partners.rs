@@ -19,9 +19,9 @@ pub(crate) async fn serve() -> Result<SocketAddr, Failure> {
     Ok(address)
 }
 
-/// The host is `kuscia-handshake.DOMAIN.svc`.
+/// The mesh's gateway says in `Kuscia-Host` whom it looks for: `kuscia-handshake.DOMAIN.svc`.
 async fn answer(headers: HeaderMap) -> Json<StatusResponse> {
-    let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers.get("kuscia-host").and_then(|host| host.to_str().ok()).unwrap_or_default();
     let namespace = host.split('.').nth(1).unwrap_or_default().to_owned();
     Json(StatusResponse { namespace, state: TokenState::TokenReady })
 }

@@ -24,8 +24,8 @@ mod names;
 mod object;
 mod route;
 mod service;
-mod snapshot;
 mod settle;
+mod snapshot;
 mod status;
 mod token;
 

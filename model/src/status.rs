@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn tokens_that_another_writer_has_changed_stay() {
         let mut status = DomainRouteStatus { token_status: tokens(1), ..DomainRouteStatus::default() };
-        let change = |before, after| StatusChange::Tokens { before: Box::new(tokens(before)), after: Box::new(tokens(after)) };
+        let change = |before, after| StatusChange::Tokens {
+            before: Box::new(tokens(before)),
+            after: Box::new(tokens(after)),
+        };
         assert!(!change(1, 1).apply(&mut status));
         assert!(change(1, 2).apply(&mut status));
         assert!(!change(1, 3).apply(&mut status));

@@ -50,14 +50,16 @@ impl Source {
         }
         let problem = Problem::new("stands beside source.kubernetes", "remove one of the two");
         fields.refuse(&["directory"], &problem);
-        Self::Kubernetes(fields.section("kubernetes", |kubernetes| Kubernetes {
-            kubeconfig: kubernetes.text("kubeconfig").map(|path| folder.join(path)),
-            context: kubernetes.text("context"),
-            namespace: kubernetes.parse("namespace", parse_namespace),
-            lease_namespace: kubernetes
-                .parse("leaseNamespace", parse_namespace)
-                .unwrap_or_else(|| controller::LEASE_NAMESPACE.to_owned()),
-            state: state(kubernetes, folder),
+        Self::Kubernetes(fields.section("kubernetes", |kubernetes| {
+            Kubernetes {
+                kubeconfig: kubernetes.text("kubeconfig").map(|path| folder.join(path)),
+                context: kubernetes.text("context"),
+                namespace: kubernetes.parse("namespace", parse_namespace),
+                lease_namespace: kubernetes
+                    .parse("leaseNamespace", parse_namespace)
+                    .unwrap_or_else(|| controller::LEASE_NAMESPACE.to_owned()),
+                state: state(kubernetes, folder),
+            }
         }))
     }
 

@@ -94,7 +94,8 @@ fn directory(path: PathBuf, state: PathBuf) -> Source {
 fn within_a_cluster_the_word_kubernetes_is_enough() {
     for lines in ["source: {kubernetes: {}}", "source:\n  kubernetes:"] {
         let folder = Folder::new();
-        let config = Config::load(&alice(&folder, &format!("{lines}\ninstance: gateway-1"))).expect("is good");
+        let config =
+            Config::load(&alice(&folder, &format!("{lines}\ninstance: gateway-1"))).expect("is good");
         let expected = Kubernetes {
             kubeconfig: None,
             context: None,

@@ -99,7 +99,8 @@ impl Ledger {
         before: &DomainRouteTokenStatus,
         after: &DomainRouteTokenStatus,
     ) -> Result<Arc<Snapshot>, LedgerError> {
-        let change = StatusChange::Tokens { before: Box::new(before.clone()), after: Box::new(after.clone()) };
+        let change =
+            StatusChange::Tokens { before: Box::new(before.clone()), after: Box::new(after.clone()) };
         let update = StatusUpdate { object: object.clone(), change };
         let mut snapshots = self.snapshots();
         let is_other = |snapshot: &Arc<Snapshot>| {

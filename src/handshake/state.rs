@@ -265,9 +265,9 @@ mod tests {
 
     /// A destination that took part in handshakes at each of `seconds`, all of them to the end.
     fn destination(seconds: impl IntoIterator<Item = i64>) -> DomainRouteTokenStatus {
-        seconds.into_iter().fold(DomainRouteTokenStatus::default(), |status, second| {
-            ready(&offered(&status, second))
-        })
+        seconds
+            .into_iter()
+            .fold(DomainRouteTokenStatus::default(), |status, second| ready(&offered(&status, second)))
     }
 
     fn offered(status: &DomainRouteTokenStatus, second: i64) -> DomainRouteTokenStatus {

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use xds::{ResourceType, TypeSummary};
 
 use super::problems::problems;
-use super::{Complaints, ControllerStatus, 
-    CertificateStatus, DnsStatus, EnvoyStatus, RejectedObject, RejectedResource, ResourceCounts, RouteStatus,
-    ServiceStatus, Status,
+use super::{
+    CertificateStatus, Complaints, ControllerStatus, DnsStatus, EnvoyStatus, RejectedObject,
+    RejectedResource, ResourceCounts, RouteStatus, ServiceStatus, Status,
 };
 use crate::app::Identity;
 use crate::program::Gateways;

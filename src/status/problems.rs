@@ -78,8 +78,11 @@ mod tests {
 
     #[test]
     fn each_problem_names_its_thing() {
-        let source =
-            |severity| SourceProblem { place: "a.yaml".to_owned(), severity, message: "is broken".to_owned() };
+        let source = |severity| SourceProblem {
+            place: "a.yaml".to_owned(),
+            severity,
+            message: "is broken".to_owned(),
+        };
         assert_eq!(
             after(|status| status.source.problems.push(source(Severity::Error))),
             ["a.yaml: is broken"]

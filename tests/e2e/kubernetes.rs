@@ -7,10 +7,9 @@ mod replicas;
 
 use kube::api::ListParams;
 use networkmesh::harness::domain::Home;
-use serde_json::json;
 
-use self::own::OwnServer;
-use super::world::{Source, World, echoed, envoy, get, token};
+use self::own::{OwnServer, two_domains};
+use super::world::{Source, World, echoed, get, token};
 
 #[tokio::test]
 async fn tokens_are_kept_encrypted() {
@@ -31,14 +30,7 @@ async fn tokens_are_kept_encrypted() {
 #[tokio::test]
 async fn two_institutions_with_an_api_server_each_agree() {
     let (mine, theirs) = (OwnServer::start().await, OwnServer::start().await);
-    let folder = own::folder();
-    let mut world = World {
-        alice: mine.domain(&folder, "alice", &json!({})).await,
-        bob: theirs.domain(&folder, "bob", &json!({})).await,
-        envoy: envoy().await,
-        folder,
-        turn: None,
-    };
+    let mut world = two_domains(&mine, &theirs).await;
     for domain in [&mut world.alice, &mut world.bob] {
         domain.serve_echo("echo").await.unwrap();
     }

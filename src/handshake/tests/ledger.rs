@@ -102,7 +102,8 @@ async fn a_change_is_made_anew_from_what_another_writer_stored_first() {
     let (changed, ()) = tokio::join!(ledger.change_tokens(Direction::Outbound, &bob, next), async {
         let update = source.updates.recv().await.unwrap();
         let before = DomainRouteTokenStatus::default();
-        let theirs = StatusChange::Tokens { after: Box::new(to(9)(&before).unwrap()), before: Box::new(before) };
+        let theirs =
+            StatusChange::Tokens { after: Box::new(to(9)(&before).unwrap()), before: Box::new(before) };
         source.store(&StatusUpdate { change: theirs, object: update.object.clone() });
         source.store(&update);
         let again = source.updates.recv().await.unwrap();

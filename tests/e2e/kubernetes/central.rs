@@ -5,24 +5,18 @@ use kube::api::{Patch, PatchParams};
 use model::api::{ClusterDomainRoute, ConditionStatus, DomainRoute};
 use serde_json::json;
 
-use super::own::{OwnServer, cluster_route, domain_object, folder, new_leader};
+use super::own::{OwnServer, cluster_route, domain_object, new_leader, two_domains};
 use crate::stream::Traffic;
-use crate::world::{World, confirmed_revision, echoed, envoy, eventually, get};
+use crate::world::{World, confirmed_revision, echoed, eventually, get};
 
 /// Alice and bob on one API server, where two controllers run. Routes are as the controller makes them.
 #[tokio::test]
 async fn the_routes_of_a_cluster_come_up_roll_their_tokens_and_outlive_their_controller() {
     let own = OwnServer::start().await;
-    let folder = folder();
+    let mut world = two_domains(&own, &own).await;
+    let logs = world.folder.path();
     let mut controllers =
-        [own.start_controller(folder.path(), "first").await, own.start_controller(folder.path(), "second").await];
-    let mut world = World {
-        alice: own.domain(&folder, "alice", &json!({})).await,
-        bob: own.domain(&folder, "bob", &json!({})).await,
-        envoy: envoy().await,
-        folder,
-        turn: None,
-    };
+        [own.start_controller(logs, "first").await, own.start_controller(logs, "second").await];
     for domain in [&mut world.alice, &mut world.bob] {
         domain.serve_echo("echo").await.unwrap();
     }

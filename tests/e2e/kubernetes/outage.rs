@@ -11,9 +11,9 @@ use networkmesh::harness::domain::{Domain, service_manifest};
 use networkmesh::http::{Limits, Target, send};
 use serde_json::json;
 
-use super::own::{OwnServer, folder};
+use super::own::{OwnServer, two_domains};
 use crate::stream::Traffic;
-use crate::world::{World, answers, confirmed_revision, envoy, eventually};
+use crate::world::{World, answers, confirmed_revision, eventually};
 
 /// How long the API server is away.
 const OUTAGE: Duration = Duration::from_secs(30);
@@ -21,14 +21,7 @@ const OUTAGE: Duration = Duration::from_secs(30);
 /// Alice and bob on an API server of their own, with tokens that roll every `period` seconds; and where bob's service
 /// `echo` listens.
 async fn world(own: &OwnServer, period: u64) -> (World, SocketAddr) {
-    let folder = folder();
-    let mut world = World {
-        alice: own.domain(&folder, "alice", &json!({})).await,
-        bob: own.domain(&folder, "bob", &json!({})).await,
-        envoy: envoy().await,
-        folder,
-        turn: None,
-    };
+    let mut world = two_domains(own, own).await;
     let echo = world.bob.serve_echo("echo").await.unwrap();
     for mut route in [world.alice.route_to(&world.bob), world.bob.route_to(&world.alice)] {
         route["spec"]["tokenConfig"]["rollingUpdatePeriod"] = json!(period);
@@ -74,7 +67,8 @@ async fn while_the_api_server_is_down_nothing_fails_and_what_changes_arrives_aft
 }
 
 #[tokio::test]
-async fn when_the_api_server_has_forgotten_what_was_read_all_is_read_again_and_envoy_is_told_only_what_changed() {
+async fn when_the_api_server_has_forgotten_what_was_read_all_is_read_again_and_envoy_is_told_only_what_changed()
+ {
     let mut own = OwnServer::start().await;
     let (world, echo) = world(&own, 0).await;
     // Envoy asks for a partner's routes when that calls for the first time.

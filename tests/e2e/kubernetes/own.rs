@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::world::{Folder, PROGRAM, Source, eventually, key_of};
+use crate::world::{Folder, PROGRAM, Source, World, envoy, eventually, key_of};
 
 /// The namespace of the controllers, as `deploy/rbac/controller.yaml` has it.
 pub(super) const CONTROLLERS: &str = "networkmesh";
@@ -60,15 +60,16 @@ impl OwnServer {
     }
 
     /// A domain with a namespace of its name, whose mesh has the rights of `deploy/rbac` and no others.
-    pub(super) async fn domain(&self, folder: &Folder, name: &str, config: &Value) -> Domain {
+    async fn domain(&self, folder: &Folder, name: &str) -> Domain {
         let namespace = self.cluster.namespace(name).await.unwrap();
         for file in ["sidecar.yaml", "sidecar-domains.yaml"] {
             namespace.apply(file, &rights(file, name)).await.unwrap();
         }
         let kubeconfig = self.kubeconfig_of(name, "networkmesh").await;
-        let mut config = config.clone();
-        config["source"]["kubernetes"]["kubeconfig"] = json!(kubeconfig);
-        config["listen"]["admin"] = "unix:admin.sock".into();
+        let config = json!({
+            "source": {"kubernetes": {"kubeconfig": kubeconfig}},
+            "listen": {"admin": "unix:admin.sock"},
+        });
         Domain::lay_out(folder.path(), name, Home::Namespace(namespace), &config).unwrap()
     }
 
@@ -99,6 +100,18 @@ impl OwnServer {
         let issued = accounts.create_token_request(account, &PostParams::default(), &asked).await.unwrap();
         let token = issued.status.unwrap().token.unwrap();
         self.server.kubeconfig_for(&format!("{namespace}-{account}"), &token).unwrap()
+    }
+}
+
+/// Domains alice and bob, each on its API server; nothing runs, and there are no routes.
+pub(super) async fn two_domains(alice: &OwnServer, bob: &OwnServer) -> World {
+    let folder = Folder::new(Source::Kubernetes);
+    World {
+        alice: alice.domain(&folder, "alice").await,
+        bob: bob.domain(&folder, "bob").await,
+        envoy: envoy().await,
+        folder,
+        turn: None,
     }
 }
 
@@ -136,9 +149,4 @@ pub(super) async fn new_leader(own: &OwnServer, before: Option<&str>) -> String 
         leader.filter(|leader| Some(leader.as_str()) != before).ok_or_else(|| "nobody new".to_owned())
     })
     .await
-}
-
-/// A folder for the processes of a scene.
-pub(super) fn folder() -> Folder {
-    Folder::new(Source::Kubernetes)
 }

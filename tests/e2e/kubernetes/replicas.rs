@@ -131,7 +131,9 @@ async fn a_rolling_restart_fails_no_request() {
         };
         // As a cluster ends a pod: it gets no new connections, is asked to let go of those that it has, and is ended.
         let leaving = gateway.addresses.external;
-        replicas.balancer.set_backends(gateways.iter().copied().filter(|address| *address != leaving).collect());
+        replicas
+            .balancer
+            .set_backends(gateways.iter().copied().filter(|address| *address != leaving).collect());
         drain(gateway).await;
         traffic.more(20).await;
         gateway.envoy.take().unwrap().stop(DEADLINE).await.unwrap();
@@ -156,4 +158,3 @@ async fn drain(gateway: &Domain) {
     let answer: ::http::Response<Bytes> = send(&admin, request, Limits::default()).await.unwrap();
     assert!(answer.status().is_success(), "{answer:?}");
 }
-
