@@ -17,7 +17,7 @@ use super::raw::resource;
 use super::routes::KnownRoute;
 use super::trouble::{Part, Trouble};
 
-/// How often a condition of a route may be announced.
+/// How often it may be announced that a condition of a route does not hold, or holds again.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Most Events that may wait. What comes beyond is not announced: the conditions tell it all.
@@ -40,8 +40,8 @@ pub(super) struct Announcer {
 pub(super) struct Announcements {
     namespace: String,
     queue: mpsc::Sender<(ObjectReference, Event)>,
-    /// When a condition of a route was announced.
-    announced: BTreeMap<(String, String), Instant>,
+    /// When it was announced of a route that this condition does not hold, or holds.
+    announced: BTreeMap<(String, String, bool), Instant>,
 }
 
 impl Announcer {
@@ -83,7 +83,8 @@ impl Announcements {
         for condition in &after.status.conditions {
             let shown = before.status.conditions.iter().find(|shown| shown.type_ == condition.type_);
             let Some(type_) = turned(shown, condition) else { continue };
-            let key = (after.name.clone(), condition.type_.clone());
+            let holds = condition.status == ConditionStatus::True;
+            let key = (after.name.clone(), condition.type_.clone(), holds);
             if self.announced.contains_key(&key) {
                 continue;
             }

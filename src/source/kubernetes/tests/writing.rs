@@ -289,9 +289,11 @@ async fn a_condition_that_turns_is_announced_and_not_too_often() {
     asked.refuse(403);
     writing.problem("Events of https://server:6443: they may not be written").await;
     turn(&mut writing, 3, ConditionStatus::True).await;
-    writing.server.is_left_alone().await;
+    let asked = writing.server.asked().await;
+    assert_eq!(asked.body["type"], "Normal");
+    asked.json(201, &event);
+    // So soon, it is no news that it fails again.
     turn(&mut writing, 4, ConditionStatus::False).await;
-    writing.server.asked().await.json(201, &event);
     writing.server.is_left_alone().await;
     turn(&mut writing, 5, ConditionStatus::True).await;
     let asked = writing.server.asked().await;
