@@ -60,6 +60,9 @@ impl Collector for Metrics {
         let expiries =
             status.routes.iter().filter_map(|route| Some((labels(route), route.token_expires?.as_second())));
         gauge("route_token_expiry_seconds", "End of a route's newest token, Unix time", expiries.collect())?;
+        gauge("gateways", "Live gateways of the domain", vec![(vec![], count(status.gateways.len()))])?;
+        let leads = status.controller.iter().map(|controller| (vec![], i64::from(controller.is_leader)));
+        gauge("controller_leads", "1 if this mesh does the controller's part", leads.collect())?;
         gauge("envoys", "Connected Envoys", vec![(vec![], count(status.envoys.len()))])?;
         let mut resources = Vec::new();
         for envoy in &status.envoys {
@@ -112,6 +115,7 @@ mod tests {
             "networkmesh_ready{} 0",
             "networkmesh_problems{} 0",
             "networkmesh_services{} 0",
+            "networkmesh_gateways{} 1",
             r#"networkmesh_route_token_revision{route="alice-bob",direction="outbound"} 3"#,
             r#"networkmesh_route_token_expiry_seconds{route="alice-bob",direction="outbound"} 1000"#,
             r#"networkmesh_envoy_resources{node="gateway",type="Cluster",state="acked"} 1"#,

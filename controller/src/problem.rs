@@ -1,6 +1,13 @@
 //! What an error of the API server means, and the remedy.
 
+use std::error::Error as StdError;
+use std::iter;
+
+use kube::client::AuthError;
 use kube::runtime::watcher;
+
+/// Longest part of an answer that is repeated: one that does not come from an API server may be a whole page.
+const MAX_QUOTED_CHARS: usize = 300;
 
 /// The error of a request that was to do `what`, for an operator.
 pub(crate) fn describe(what: &str, error: &kube::Error) -> String {
@@ -43,20 +50,42 @@ pub(crate) fn describe_watch(kind: &str, error: &watcher::Error) -> Option<Strin
     }
 }
 
-fn words(error: &kube::Error) -> String {
-    let kube::Error::Api(status) = error else {
-        let mut words = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !words.contains(&text) {
-                words = format!("{words}: {text}");
-            }
-            cause = error.source();
+/// An error in one line, with nothing in it that may be secret: neither what a command for credentials is called with
+/// or prints, nor an answer that is not understood.
+pub(crate) fn words(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", quoted(&status.message), status.code);
+    }
+    match causes(error).find_map(|cause| cause.downcast_ref()) {
+        Some(AuthError::AuthExecRun { out, .. }) => {
+            return format!("the command for credentials fails ({}); run it to see why", out.status);
         }
-        return words;
-    };
-    format!("{} ({})", status.message, status.code)
+        Some(AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_)) => {
+            return "what the command for credentials prints is no ExecCredential".to_owned();
+        }
+        _ => {}
+    }
+    if matches!(error, kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) {
+        return "its answer cannot be understood".to_owned();
+    }
+    // Most errors repeat what their cause says.
+    causes(error).map(ToString::to_string).fold(String::new(), |line, words| match line.as_str() {
+        "" => words,
+        _ if line.contains(&words) => line,
+        _ => format!("{line}: {words}"),
+    })
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    iter::successors(Some(error), |error| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        error.source()
+    })
+}
+
+/// Words of the server, short and in one line.
+fn quoted(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -78,6 +107,21 @@ mod tests {
         assert!(missing.ends_with("networkmesh crds | kubectl apply -f -"), "{missing}");
         let nowhere = describe("take the lease", &api(404, "namespaces \"x\" not found"));
         assert!(nowhere.ends_with("create the namespace, or name another one"), "{nowhere}");
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_shown() {
+        let out = std::process::Command::new("sh").args(["-c", "echo secret; exit 3"]).output().unwrap();
+        let cmd = "get-token --password=secret".to_owned();
+        let run = AuthError::AuthExecRun { cmd, out: Box::new(out) };
+        let unread = serde_json::from_str::<u16>("\"secret\"").unwrap_err();
+        for error in [kube::Error::Service(run.into()), kube::Error::SerdeError(unread)] {
+            assert!(error.to_string().contains("secret"), "{error}");
+            let text = describe("watch Domains", &error);
+            assert!(!text.contains("secret"), "{text}");
+        }
+        let page = describe("watch Domains", &api(502, &"<p>\n".repeat(10_000)));
+        assert!(page.len() < 600 && !page.contains('\n'), "{page}");
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) type Seen = Result<Change, (Kind, watcher::Error)>;
 /// Watches everything, for ever.
 pub(crate) fn watch_all(client: &Client) -> impl Stream<Item = Seen> + Send + Unpin + use<> {
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-    let namespaces = watcher(namespaces, watcher::Config::default());
+    let namespaces = anew(move || watcher(namespaces.clone(), watcher::Config::default()));
     let namespace = |namespace| Ok(Object::Namespace(Box::new(namespace)));
     stream::select_all([
         changes(Kind::Namespace, namespaces, namespace),
@@ -112,10 +112,27 @@ pub(crate) fn watch_all(client: &Client) -> impl Stream<Item = Seen> + Send + Un
 fn watch_raw<K: Resource<DynamicType = ()>>(
     client: &Client,
 ) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Send + use<K> {
-    let resource = ApiResource::erase::<K>(&());
-    watcher(Api::<DynamicObject>::all_with(client.clone(), &resource), watcher::Config::default())
+    let objects = Api::<DynamicObject>::all_with(client.clone(), &ApiResource::erase::<K>(&()));
+    anew(move || watcher(objects.clone(), watcher::Config::default()))
 }
 
+/// Watches, and begins anew with a listing when a watch cannot be taken up again where it was: an API server that was
+/// away may have been restored from a backup. It then counts its versions from an earlier one, and would say nothing to a
+/// watch that goes on from a later one.
+fn anew<K, S>(watch: impl FnMut() -> S) -> impl Stream<Item = watcher::Result<Event<K>>>
+where
+    S: Stream<Item = watcher::Result<Event<K>>>,
+{
+    let until_it_is_lost = |events: S| {
+        events.scan(false, |is_lost, event| {
+            let ends = std::mem::replace(is_lost, matches!(event, Err(watcher::Error::WatchStartFailed(_))));
+            future::ready((!ends).then_some(event))
+        })
+    };
+    stream::repeat_with(watch).flat_map(until_it_is_lost)
+}
+
+/// The error does not show what stands there.
 fn parse<K: Resource + DeserializeOwned>(raw: DynamicObject) -> Result<Box<K>, String> {
     raw.try_parse().map(Box::new).map_err(|error| error.to_string())
 }
