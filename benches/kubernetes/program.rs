@@ -14,6 +14,9 @@ use crate::{Failure, Setting};
 /// How long memory may settle before it is read.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// In this time every token that is sent has been probed: only then do the statuses say what is.
+const PROBES: Duration = Duration::from_secs(20);
+
 /// Clock ticks a second in `/proc/PID/stat`: the same on all architectures of Linux.
 const TICKS: u32 = 100;
 
@@ -38,6 +41,8 @@ pub(crate) async fn measure(
         mesh.stop_mesh().await?;
         starts.push(start(&mut mesh, &size, "both again", services, routes).await?);
 
+        sleep(PROBES).await;
+        mesh.counter().settled().await?;
         let (before, counts) = (cpu(mesh.pid()?)?, mesh.counter().counts());
         sleep(rest).await;
         let spent = cpu(mesh.pid()?)? - before;
