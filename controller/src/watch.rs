@@ -126,7 +126,7 @@ where
     let until_it_is_lost = |events: S| {
         events.scan(false, |is_lost, event| {
             let ends = std::mem::replace(is_lost, matches!(event, Err(watcher::Error::WatchStartFailed(_))));
-            future::ready((!ends).then_some(event))
+            std::future::ready((!ends).then_some(event))
         })
     };
     stream::repeat_with(watch).flat_map(until_it_is_lost)
