@@ -6,8 +6,8 @@
 //! Lease ───► leader? ──────────────────────────────────┘
 //! ```
 //!
-//! Everything between a change and an [`Action`](action::Action) is pure. Nothing is done before every watch has
-//! listed its objects once, and nothing is read out of a watch that was cut off.
+//! Everything between a change and an action is pure. Nothing is done before every watch has listed its objects once,
+//! and nothing is read out of a watch that was cut off.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
