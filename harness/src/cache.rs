@@ -20,10 +20,11 @@ pub(crate) fn folder(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> 
     })
 }
 
-/// Makes the cache folder if need be, and keeps all others out until the returned file is dropped or its process ends.
-pub(crate) async fn lock(cache: &Path) -> io::Result<File> {
+/// Makes the cache folder if need be, and keeps all others that make `what` out until the returned file is dropped or
+/// its process ends.
+pub(crate) async fn lock(cache: &Path, what: &str) -> io::Result<File> {
     fs::create_dir_all(cache)?;
-    let lock = File::create(cache.join(".lock"))?;
+    let lock = File::create(cache.join(format!(".{what}.lock")))?;
     spawn_blocking(move || lock.lock().map(|()| lock)).await.map_err(io::Error::other)?
 }
 
@@ -55,9 +56,10 @@ mod tests {
     async fn one_holds_the_lock_at_a_time() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = folder.path().join("made");
-        let held = lock(&cache).await.expect("locks");
-        let file = File::open(cache.join(".lock")).expect("is there");
+        let held = lock(&cache, "a").await.expect("locks");
+        let file = File::open(cache.join(".a.lock")).expect("is there");
         assert!(file.try_lock().is_err());
+        lock(&cache, "b").await.expect("is another");
         drop(held);
         assert!(file.try_lock().is_ok());
     }

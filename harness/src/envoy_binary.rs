@@ -168,7 +168,7 @@ async fn fetch(cache: &Path, path: &Path, report: &(dyn Fn(&str) + Sync)) -> Res
     }
     let failed = |error| Error::Cache { folder: cache.into(), error };
 
-    let _lock = cache::lock(cache).await.map_err(failed)?;
+    let _lock = cache::lock(cache, "envoy").await.map_err(failed)?;
     if usable(path).await.is_ok() {
         return Ok(());
     }

@@ -93,7 +93,7 @@ async fn install(
 ) -> Result<(), Error> {
     let failed = |error| Error::Cache { folder: cache.into(), error };
 
-    let _lock = cache::lock(cache).await.map_err(failed)?;
+    let _lock = cache::lock(cache, "python").await.map_err(failed)?;
     if packages.exists() {
         return Ok(());
     }
