@@ -24,8 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(1);
 
 /// After how long an outage everything is read again: the API server may have been restored from a backup. It then counts
-/// its versions from an earlier one, and would say nothing of a watch that goes on from a later one.
-const LONG_OUTAGE: Duration = Duration::from_secs(2);
+/// its versions from an earlier one, and would say nothing of a watch that goes on from a later one. No API server starts
+/// in so short a time.
+const LONG_OUTAGE: Duration = Duration::from_millis(500);
 
 /// How often rights that the mesh can do without have to be refused: a server that starts refuses everybody.
 const RIGHTS_TRIES: u32 = 6;

@@ -58,11 +58,7 @@ async fn while_the_api_server_is_down_nothing_fails_and_what_changes_arrives_aft
         if revision > before + 1 { Ok(()) } else { Err(format!("revision {revision}")) }
     })
     .await;
-    eventually("the outage is forgotten", async || {
-        let problems = world.bob.status().await.unwrap().source.problems;
-        if problems.is_empty() { Ok(()) } else { Err(format!("{problems:?}")) }
-    })
-    .await;
+    is_well(&world.bob).await;
     assert_eq!(traffic.failures().await, Vec::<String>::new());
 }
 
@@ -114,6 +110,7 @@ async fn an_api_server_that_is_restored_from_a_backup_is_followed() {
     world.bob.remove("old.json").await.unwrap();
     answers(&world.alice, "new.bob.svc", 200).await;
     answers(&world.alice, "old.bob.svc", 404).await;
+    is_well(&world.bob).await;
 
     // Versions of objects go backwards.
     own.server.stop().await.unwrap();
@@ -128,6 +125,15 @@ async fn an_api_server_that_is_restored_from_a_backup_is_followed() {
     answers(&world.alice, "old.bob.svc", 200).await;
     answers(&world.alice, "new.bob.svc", 404).await;
     confirmed_revision(&world.alice, &world.bob).await;
+}
+
+/// Waits until nothing is wrong with the source of a domain.
+async fn is_well(domain: &Domain) {
+    eventually("the outage is over", async || {
+        let problems = domain.status().await.unwrap().source.problems;
+        if problems.is_empty() { Ok(()) } else { Err(format!("{problems:?}")) }
+    })
+    .await;
 }
 
 fn copy_folder(from: &Path, to: &Path) {

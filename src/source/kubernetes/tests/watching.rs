@@ -223,8 +223,9 @@ async fn a_server_that_is_away_deletes_nothing_and_is_said_to_be_away_until_it_a
     assert_eq!(asked.query["limit"], "1");
     asked.json(200, &json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": {}, "items": []}));
     assert_eq!(watching.problems(<[String]>::is_empty).await, [] as [&str; 0]);
-    stream.event("MODIFIED", &service("a", 11));
-    watching.expect(["Apply Service alice/a"]).await;
+    let asked = watching.server.asked().await;
+    assert!(asked.is_streaming_list(), "{asked:?}");
+    drop(stream);
 }
 
 #[tokio::test(start_paused = true)]
