@@ -10,7 +10,6 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use model::api::{ClusterDomainRoute, Domain, DomainRoute, Gateway};
-use serde::de::DeserializeOwned;
 
 use crate::world::Place;
 
@@ -97,14 +96,14 @@ pub(crate) fn watch_all(client: &Client) -> impl Stream<Item = Seen> + Send + Un
     let namespace = |namespace| Ok(Object::Namespace(Box::new(namespace)));
     stream::select_all([
         changes(Kind::Namespace, namespaces, namespace),
-        changes(Kind::Domain, watch_raw::<Domain>(client), |raw| parse(raw).map(Object::Domain)),
+        changes(Kind::Domain, watch_raw::<Domain>(client), |raw| read(model::Kind::Domain, &raw)),
         changes(Kind::ClusterDomainRoute, watch_raw::<ClusterDomainRoute>(client), |raw| {
-            parse(raw).map(Object::ClusterDomainRoute)
+            read(model::Kind::ClusterDomainRoute, &raw)
         }),
         changes(Kind::DomainRoute, watch_raw::<DomainRoute>(client), |raw| {
-            parse(raw).map(Object::DomainRoute)
+            read(model::Kind::DomainRoute, &raw)
         }),
-        changes(Kind::Gateway, watch_raw::<Gateway>(client), |raw| parse(raw).map(Object::Gateway)),
+        changes(Kind::Gateway, watch_raw::<Gateway>(client), |raw| read(model::Kind::Gateway, &raw)),
     ])
 }
 
@@ -116,25 +115,31 @@ fn watch_raw<K: Resource<DynamicType = ()>>(
     anew(move || watcher(objects.clone(), watcher::Config::default()))
 }
 
-/// Watches, and begins anew with a listing when a watch cannot be taken up again where it was: an API server that was
-/// away may have been restored from a backup. It then counts its versions from an earlier one, and would say nothing to a
-/// watch that goes on from a later one.
+/// Watches, and begins anew with a listing where a watch could not be taken up again: the API server may have been
+/// restored from a backup. It then counts its versions from an earlier one, and would say nothing to a watch that goes on
+/// from a later one.
 fn anew<K, S>(watch: impl FnMut() -> S) -> impl Stream<Item = watcher::Result<Event<K>>>
 where
     S: Stream<Item = watcher::Result<Event<K>>>,
 {
-    let until_it_is_lost = |events: S| {
-        events.scan(false, |is_lost, event| {
-            let ends = std::mem::replace(is_lost, matches!(event, Err(watcher::Error::WatchStartFailed(_))));
-            std::future::ready((!ends).then_some(event))
-        })
-    };
-    stream::repeat_with(watch).flat_map(until_it_is_lost)
+    stream::unfold((watch, None), async |(mut watch, events)| {
+        let mut events = events.unwrap_or_else(|| Box::pin(watch()));
+        let event = events.next().await?;
+        let is_lost = matches!(event, Err(watcher::Error::WatchStartFailed(_)));
+        Some((event, (watch, (!is_lost).then_some(events))))
+    })
 }
 
-/// The error does not show what stands there.
-fn parse<K: Resource + DeserializeOwned>(raw: DynamicObject) -> Result<Box<K>, String> {
-    raw.try_parse().map(Box::new).map_err(|error| error.to_string())
+/// Reads an object of the mesh. The error does not show what stands there, which may be secret.
+fn read(kind: model::Kind, raw: &DynamicObject) -> Result<Object, String> {
+    let value = serde_json::to_value(raw).map_err(|error| error.to_string())?;
+    match model::read_object(kind, &value).map_err(|errors| errors.to_string())? {
+        model::Object::Domain(object) => Ok(Object::Domain(object)),
+        model::Object::ClusterDomainRoute(object) => Ok(Object::ClusterDomainRoute(object)),
+        model::Object::DomainRoute(object) => Ok(Object::DomainRoute(object)),
+        model::Object::Gateway(object) => Ok(Object::Gateway(object)),
+        other => Err(format!("{} is not watched", other.kind())),
+    }
 }
 
 fn changes<K: ResourceExt + Send + 'static>(
@@ -154,4 +159,46 @@ fn changes<K: ResourceExt + Send + 'static>(
         Event::Delete(raw) => Change::Gone(kind, Place::of(raw.meta())),
     };
     events.default_backoff().map(move |event| event.map(change).map_err(|error| (kind, error))).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_watch_that_cannot_be_taken_up_again_begins_anew_before_anything_else_is_heard_of_it() {
+        let fails = || kube::Error::Api(Status::failure("no etcd", "Reason").with_code(500).boxed());
+        let mut begun = 0;
+        let watches = anew(|| {
+            begun += 1;
+            let events: Vec<watcher::Result<Event<u8>>> = vec![
+                Ok(Event::InitDone),
+                Err(watcher::Error::WatchFailed(fails())),
+                Ok(Event::Apply(begun)),
+                Err(watcher::Error::WatchStartFailed(fails())),
+            ];
+            stream::iter(events).chain(stream::pending())
+        });
+        let heard: Vec<_> = watches
+            .take(6)
+            .map(|event| event.map_or_else(|error| error.to_string(), |event| format!("{event:?}")))
+            .collect::<Vec<_>>()
+            .now_or_never()
+            .unwrap();
+        assert_eq!((heard[0].as_str(), heard[2].as_str()), ("InitDone", "Apply(1)"), "{heard:?}");
+        assert_eq!(heard[4], "InitDone", "{heard:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_field_without_what_stands_there() {
+        let raw =
+            |spec| serde_json::from_value(json!({"metadata": {"name": "alice"}, "spec": spec})).unwrap();
+        assert!(read(model::Kind::Domain, &raw(json!({}))).is_ok());
+        let error = read(model::Kind::Domain, &raw(json!({"cert": {"pem": "secret"}}))).unwrap_err();
+        assert!(error.starts_with("spec.cert: ") && !error.contains("secret"), "{error}");
+    }
 }
