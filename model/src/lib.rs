@@ -39,8 +39,8 @@ pub use manifest::{Document, ManifestError, read_manifests, read_object};
 pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
 pub use object::{Kind, Object, ObjectRef};
 pub use route::{
-    AuthenticationKind, Direction, Endpoint, EndpointPort, InboundAuth, InboundRoute, OutboundAuth,
-    OutboundRoute, PortProtocol, TokenSettings, Trust,
+    AuthenticationKind, Direction, Endpoint, EndpointPort, HandshakePolicy, InboundAuth, InboundRoute,
+    OutboundAuth, OutboundRoute, PortProtocol, TokenMethod, TokenSettings, Trust,
 };
 pub use service::{Access, PortScope, Protocol, READY_TIME, Service};
 pub use settle::{settle_tokens, with_listed};

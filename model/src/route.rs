@@ -127,6 +127,33 @@ pub struct TokenSettings {
     pub peer_key: PublicKey,
     /// Time from one token to the next; `None`: a token is never renewed.
     pub rolling_update_period: Option<Duration>,
+    /// How it comes about.
+    pub method: TokenMethod,
+    /// Which handshakes make one.
+    pub handshake: HandshakePolicy,
+}
+
+/// How the 32 bytes of a token come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenMethod {
+    /// Each side contributes 16 bytes, encrypted for the other: Kuscia's `tokenGenMethod: RSA-GEN`, handshake type
+    /// `RSA`.
+    Rsa,
+    /// The destination makes all of them and encrypts them for the source: Kuscia's `tokenGenMethod: UID-RSA-GEN`,
+    /// handshake type `UID`. Deprecated there.
+    Uid,
+}
+
+/// Whether a handshake must be signed with the keys of both domains to make a token. Kuscia's handshakes are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HandshakePolicy {
+    /// It must: unsigned ones are refused.
+    Signed,
+    /// It need not: unsigned ones are always taken.
+    Compatible,
+    /// Unsigned ones are taken until the peer has signed one, and refused from then on.
+    #[default]
+    WhatPeerCan,
 }
 
 /// The gateway of a destination: at most one port a protocol, at least one port in all.

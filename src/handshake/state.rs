@@ -142,6 +142,7 @@ pub(super) fn with_negotiated(
         revision_time: Some(Time(now)),
         expiration_time: Some(Time(new.expires)),
         heart_beat_time: None,
+        signed_request_time: None,
         effective_instances: vec![instance.to_owned()],
     };
     let previous = status.tokens.last().filter(|old| old.is_ready).cloned();
@@ -197,6 +198,7 @@ pub(super) fn with_offered(
             revision_time: Some(Time(now)),
             expiration_time: Some(Time(new.expires)),
             heart_beat_time: None,
+            signed_request_time: None,
             effective_instances: Vec::new(),
         },
         tokens: kept,

@@ -91,6 +91,23 @@ fn a_wrong_field_is_named_with_file_object_path_and_remedy() {
 }
 
 #[test]
+fn settings_of_tokens_are_checked() {
+    let folder = Folder::new();
+    folder.write("good.yaml", &route(", handshake: signed").replace("RSA-GEN", "UID-RSA-GEN"));
+    let outcome = folder.mesh("check good.yaml");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stderr.contains("0 errors, 0 warnings"), "{outcome:?}");
+    folder.write("wrong.yaml", &route(", handshake: Signed").replace("RSA-GEN", "SM2-GEN"));
+    assert_eq!(
+        errors(&folder.mesh("check wrong.yaml")),
+        [
+            "wrong.yaml: DomainRoute alice/alice-bob: spec.tokenConfig.tokenGenMethod: \"SM2-GEN\" is unknown; use \"RSA-GEN\", or \"UID-RSA-GEN\" with a peer that has no other",
+            "wrong.yaml: DomainRoute alice/alice-bob: spec.tokenConfig.handshake: \"Signed\" is unknown; use \"signed\" or \"compatible\", or remove the field",
+        ]
+    );
+}
+
+#[test]
 fn a_broken_file_does_not_hide_the_errors_of_others() {
     let folder = Folder::new();
     folder.write("manifests/a.yaml", "kind: [");

@@ -148,6 +148,11 @@ pub struct TokenConfig {
     /// `RSA-GEN`, or the deprecated `UID-RSA-GEN`.
     #[schemars(extend("enum" = ["RSA-GEN", "UID-RSA-GEN"]))]
     pub token_gen_method: String,
+    /// Whether handshakes must be signed with the keys of both domains: `signed`: others are refused; `compatible`:
+    /// Kuscia's, which are not, are taken too. Empty: they are taken until the peer has signed one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(extend("enum" = ["", "signed", "compatible"]))]
+    pub handshake: String,
 }
 
 /// Encryption of bodies between the gateways.
@@ -230,6 +235,10 @@ pub struct DomainRouteToken {
     /// When the source last heard that the destination has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_beat_time: Option<Time>,
+    /// When the signed handshake that made it was asked for: nanoseconds since the Unix epoch, by the source's clock.
+    /// None: that handshake was not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_request_time: Option<i64>,
     /// The gateways that use it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub effective_instances: Vec<String>,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use certs::PublicKey;
 use kube::ResourceExt as _;
 
-use super::{AuthenticationKind, Direction, Endpoint, EndpointPort, PortProtocol};
+use super::{
+    AuthenticationKind, Direction, Endpoint, EndpointPort, HandshakePolicy, PortProtocol, TokenMethod,
+};
 use crate::api::{DomainEndpoint, DomainPort, DomainRoute, DomainRouteSpec, TokenConfig};
 use crate::error::{FieldErrors, Problem};
 use crate::{DomainId, Host, names};
@@ -29,6 +31,8 @@ pub(super) struct TokenFields {
     pub(super) source_key: Option<PublicKey>,
     pub(super) destination_key: Option<PublicKey>,
     pub(super) rolling_update_period: Option<Duration>,
+    pub(super) method: TokenMethod,
+    pub(super) handshake: HandshakePolicy,
 }
 
 impl Direction {
@@ -142,10 +146,8 @@ fn parse_tokens(config: Option<&TokenConfig>, errors: &mut FieldErrors) -> Optio
         errors.add("spec.tokenConfig", Problem::new("is missing, and authenticationType is Token", remedy));
         return None;
     };
-    if config.token_gen_method != "RSA-GEN" {
-        let problem = format!("{:?} is not supported", config.token_gen_method);
-        errors.add("spec.tokenConfig.tokenGenMethod", Problem::new(problem, "use \"RSA-GEN\""));
-    }
+    let method = errors.check("spec.tokenConfig.tokenGenMethod", parse_method(&config.token_gen_method));
+    let handshake = errors.check("spec.tokenConfig.handshake", parse_handshake(&config.handshake));
     let period = parse_period(config.rolling_update_period);
     let period = errors.check("spec.tokenConfig.rollingUpdatePeriod", period);
     let source_key = errors.check(SOURCE_KEY, parse_key(&config.source_public_key));
@@ -154,7 +156,32 @@ fn parse_tokens(config: Option<&TokenConfig>, errors: &mut FieldErrors) -> Optio
         source_key: source_key?,
         destination_key: destination_key?,
         rolling_update_period: period?,
+        method: method?,
+        handshake: handshake?,
     })
+}
+
+fn parse_method(name: &str) -> Result<TokenMethod, Problem> {
+    match name {
+        "RSA-GEN" => Ok(TokenMethod::Rsa),
+        "UID-RSA-GEN" => Ok(TokenMethod::Uid),
+        other => Err(Problem::new(
+            format!("{other:?} is unknown"),
+            "use \"RSA-GEN\", or \"UID-RSA-GEN\" with a peer that has no other",
+        )),
+    }
+}
+
+fn parse_handshake(name: &str) -> Result<HandshakePolicy, Problem> {
+    match name {
+        "" => Ok(HandshakePolicy::WhatPeerCan),
+        "signed" => Ok(HandshakePolicy::Signed),
+        "compatible" => Ok(HandshakePolicy::Compatible),
+        other => Err(Problem::new(
+            format!("{other:?} is unknown"),
+            "use \"signed\" or \"compatible\", or remove the field",
+        )),
+    }
 }
 
 fn parse_period(seconds: i64) -> Result<Option<Duration>, Problem> {

@@ -8,7 +8,8 @@ use certs::PublicKey;
 
 use super::fields::{self, Fields, TokenFields};
 use super::{
-    Direction, Endpoint, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute, TokenSettings, Trust,
+    Direction, Endpoint, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute,
+    TokenMethod, TokenSettings, Trust,
 };
 use crate::api::{DomainRoute, DomainRouteStatus};
 use crate::domain::DomainCertificate;
@@ -30,6 +31,8 @@ pub(crate) struct TokenTerms {
     own_key_problem: Option<Problem>,
     peer_key: Option<PublicKey>,
     rolling_update_period: Option<Duration>,
+    method: TokenMethod,
+    handshake: HandshakePolicy,
 }
 
 /// A route of this domain.
@@ -154,6 +157,8 @@ impl TokenTerms {
             own_key_problem: given.map(|given| key_mismatch(&given, own_key)),
             peer_key,
             rolling_update_period: fields.rolling_update_period,
+            method: fields.method,
+            handshake: fields.handshake,
         }
     }
 
@@ -178,6 +183,8 @@ impl TokenTerms {
             Some(peer_key) if errors.is_empty() => Ok(TokenSettings {
                 peer_key: peer_key.clone(),
                 rolling_update_period: self.rolling_update_period,
+                method: self.method,
+                handshake: self.handshake,
             }),
             _ => Err(Rejection::new(reason, errors)),
         }

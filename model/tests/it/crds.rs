@@ -191,6 +191,7 @@ fn words_are_those_of_kuscia() {
         ("DomainRoute.spec.bodyEncryption.algorithm", r#"["AES","SM4"]"#),
         ("DomainRoute.spec.endpoint.ports[].protocol", r#"["HTTP","GRPC"]"#),
         ("DomainRoute.spec.interConnProtocol", r#"["","kuscia","bfia"]"#),
+        ("DomainRoute.spec.tokenConfig.handshake", r#"["","signed","compatible"]"#),
         ("DomainRoute.spec.tokenConfig.tokenGenMethod", r#"["RSA-GEN","UID-RSA-GEN"]"#),
         ("DomainRoute.spec.transit.transitMethod", r#"["","THIRD-DOMAIN","REVERSE-TUNNEL"]"#),
         ("DomainRoute.status.conditions[].status", r#"["True","False","Unknown"]"#),

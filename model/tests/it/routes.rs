@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use networkmesh_model::{EndpointPort, Host, InboundAuth, Kind, OutboundAuth, PortProtocol, Trust};
+use networkmesh_model::{
+    EndpointPort, HandshakePolicy, Host, InboundAuth, Kind, Object, OutboundAuth, PortProtocol, TokenMethod,
+    TokenSettings, Trust, expand_cluster_route,
+};
 use serde_json::{Value, json};
 
 use crate::support::{ALICE, BOB, BOB_CERTIFICATE, Mesh, domain, object_of, paths, route, with, without};
@@ -102,12 +105,10 @@ fn authentication_and_its_settings_are_checked() {
     let missing = "is missing, and authenticationType is Token";
     refused("/spec/tokenConfig", json!(null), "spec.tokenConfig", missing);
     let path = "spec.tokenConfig.tokenGenMethod";
-    refused(
-        "/spec/tokenConfig/tokenGenMethod",
-        json!("UID-RSA-GEN"),
-        path,
-        "\"UID-RSA-GEN\" is not supported",
-    );
+    refused("/spec/tokenConfig/tokenGenMethod", json!("UID"), path, "\"UID\" is unknown");
+    refused("/spec/tokenConfig/tokenGenMethod", json!(""), path, "\"\" is unknown");
+    let path = "spec.tokenConfig.handshake";
+    refused("/spec/tokenConfig/handshake", json!("Signed"), path, "\"Signed\" is unknown");
     let path = "spec.tokenConfig.rollingUpdatePeriod";
     refused("/spec/tokenConfig/rollingUpdatePeriod", json!(-1), path, "-1 is out of range");
     refused(
@@ -116,6 +117,47 @@ fn authentication_and_its_settings_are_checked() {
         path,
         "9223372036854775807 is out of range",
     );
+}
+
+/// How alice negotiates the token of her route to bob, given this value in `tokenConfig`.
+fn settings_with(pointer: &str, value: &str) -> TokenSettings {
+    let mesh = Mesh::of(&[with(route("alice", "bob"), pointer, json!(value))]);
+    match &mesh.outbound("bob").auth {
+        OutboundAuth::Token { settings, .. } => settings.clone(),
+        OutboundAuth::None => panic!("has tokens"),
+    }
+}
+
+#[test]
+fn both_methods_of_kuscia_make_tokens() {
+    for (name, method) in [("RSA-GEN", TokenMethod::Rsa), ("UID-RSA-GEN", TokenMethod::Uid)] {
+        assert_eq!(settings_with("/spec/tokenConfig/tokenGenMethod", name).method, method);
+    }
+}
+
+#[test]
+fn unsigned_handshakes_are_taken_as_the_route_says() {
+    for (name, policy) in [
+        ("", HandshakePolicy::WhatPeerCan),
+        ("signed", HandshakePolicy::Signed),
+        ("compatible", HandshakePolicy::Compatible),
+    ] {
+        assert_eq!(settings_with("/spec/tokenConfig/handshake", name).handshake, policy);
+    }
+    let mesh = Mesh::of(&[route("bob", "alice")]);
+    let InboundAuth::Token { settings, .. } = &mesh.inbound("bob").auth else { panic!("has tokens") };
+    assert_eq!(settings.handshake, HandshakePolicy::WhatPeerCan);
+}
+
+#[test]
+fn the_route_of_a_cluster_route_keeps_its_policy_of_handshakes() {
+    let mut manifest = with(route("alice", "bob"), "/spec/tokenConfig/handshake", json!("signed"));
+    manifest["kind"] = json!("ClusterDomainRoute");
+    let Object::ClusterDomainRoute(cluster_route) = object_of(&manifest) else { panic!("{manifest}") };
+    let expanded = serde_json::to_value(expand_cluster_route(&cluster_route, "alice")).unwrap();
+    let mesh = Mesh::of(&[expanded]);
+    let OutboundAuth::Token { settings, .. } = &mesh.outbound("bob").auth else { panic!("has tokens") };
+    assert_eq!(settings.handshake, HandshakePolicy::Signed);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use networkmesh_model::api::DomainRouteToken;
 use networkmesh_model::{InboundAuth, Kind, OutboundAuth, TOKEN_BYTES, Token, TokenValue};
 use serde_json::{Value, json};
 
@@ -123,4 +124,15 @@ fn a_token_is_never_shown() {
 #[test]
 fn a_header_carries_the_token_as_base64() {
     assert_eq!(TokenValue::new([0; TOKEN_BYTES]).header_value(), format!("{}=", "A".repeat(43)));
+}
+
+#[test]
+fn a_status_keeps_when_a_signed_handshake_was_asked_for_and_leaves_it_out_where_none_was() {
+    for (signed, written) in [(Some(1_700_000_000_123_456_789), true), (None, false)] {
+        let token = DomainRouteToken { signed_request_time: signed, ..DomainRouteToken::default() };
+        let json = serde_json::to_value(&token).unwrap();
+        assert_eq!(json.get("signedRequestTime").and_then(Value::as_i64), signed);
+        assert_eq!(json.get("signedRequestTime").is_some(), written);
+        assert_eq!(serde_json::from_value::<DomainRouteToken>(json).unwrap(), token);
+    }
 }
