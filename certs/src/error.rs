@@ -92,6 +92,11 @@ pub enum OpenError {
     Refused,
 }
 
+/// A message could not be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message could not be signed: the system's random number generator failed")]
+pub struct SignError;
+
 /// Why a certificate or a signing request could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! The private key of a domain, and opening what was sealed for it.
+//! The private key of a domain: opening what was sealed for it, and signing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{self, KeySize, Pkcs1PrivateDecryptingKey, PrivateDecryptingKey};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::asn1_rs::{Integer, OctetString, Sequence};
@@ -18,7 +18,7 @@ use x509_parser::x509::AlgorithmIdentifier;
 use zeroize::Zeroizing;
 
 use crate::encoding::{Wanted, decode_base64, parse_pem, to_pem};
-use crate::error::{KeyError, OpenError};
+use crate::error::{KeyError, OpenError, SignError};
 use crate::public_key::{PublicKey, SEAL_PREFIX, check_modulus};
 
 const PKCS1: &str = "RSA PRIVATE KEY";
@@ -108,6 +108,15 @@ impl DomainKey {
         Ok(Zeroizing::new(secret[..len].to_vec()))
     }
 
+    /// Signs a message by RSASSA-PSS (RFC 8017 section 8.1) with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes.
+    /// The signature has as many bytes as the modulus; [`PublicKey::verify`] checks it.
+    ///
+    /// # Errors
+    /// When the system's random number generator fails.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.sign_with(&RSA_PSS_SHA256, message).map_err(|_| SignError)
+    }
+
     fn from_pem_bytes(text: &[u8]) -> Result<Self, KeyError> {
         let block = parse_pem(text, &PRIVATE_KEY)?;
         if block.label == PKCS8 {
@@ -133,9 +142,9 @@ impl DomainKey {
         Ok(Self(Arc::new(Inner { pkcs1, signing, decrypting, public })))
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+    fn sign_with(&self, encoding: &'static dyn RsaEncoding, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let mut signature = vec![0; self.0.signing.public_modulus_len()];
-        self.0.signing.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
+        self.0.signing.sign(encoding, &SystemRandom::new(), message, &mut signature)?;
         Ok(signature)
     }
 }
@@ -161,7 +170,7 @@ impl rcgen::PublicKeyData for Signer<'_> {
 
 impl rcgen::SigningKey for Signer<'_> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message).map_err(|_| rcgen::Error::RingUnspecified)
+        self.0.sign_with(&RSA_PKCS1_SHA256, message).map_err(|_| rcgen::Error::RingUnspecified)
     }
 }
 
@@ -231,6 +240,40 @@ mod tests {
         assert_eq!(stranger.open(&sealed, 16), Err(OpenError::Refused), "another key");
         assert_eq!(key.open(&"A".repeat(1 << 20), 16), Err(OpenError::Refused), "a megabyte");
         assert_eq!(key.open("no base64!", 16), Err(OpenError::NotBase64));
+    }
+
+    #[test]
+    fn what_is_signed_verifies_by_this_key_and_this_message_alone() {
+        let key = DomainKey::generate().unwrap();
+        let stranger = DomainKey::generate().unwrap();
+        for message in [&b""[..], b"a message", &[7; 100_000]] {
+            let signature = key.sign(message).unwrap();
+            assert!(key.public_key().verify(message, &signature));
+            assert!(!stranger.public_key().verify(message, &signature));
+            assert!(!key.public_key().verify(&[message, b"."].concat(), &signature));
+        }
+    }
+
+    #[test]
+    fn a_damaged_signature_does_not_verify() {
+        let key = DomainKey::generate().unwrap();
+        let signature = key.sign(b"a message").unwrap();
+        let certificates = key.sign_with(&RSA_PKCS1_SHA256, b"a message").unwrap();
+        let mut flipped = signature.clone();
+        flipped[100] ^= 1;
+        for (what, damaged) in [
+            ("empty", &[][..]),
+            ("truncated", &signature[..255]),
+            ("longer", &[&signature[..], &[0]].concat()),
+            ("longer in front", &[&[0], &signature[..]].concat()),
+            ("huge", &vec![0xA5; 1 << 20]),
+            ("flipped", &flipped),
+            ("zero", &[0; 256]),
+            ("beyond the modulus", &[0xFF; 256]),
+            ("of the kind that certificates have", &certificates),
+        ] {
+            assert!(!key.public_key().verify(b"a message", damaged), "{what}");
+        }
     }
 
     #[test]

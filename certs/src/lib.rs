@@ -1,6 +1,6 @@
 //! Keys and certificates of a domain.
 //!
-//! A domain has one RSA key, [`DomainKey`]. Three things follow from it:
+//! A domain has one RSA key, [`DomainKey`]. Four things follow from it:
 //!
 //! - The domain's certificate: a [`DomainAuthority`] signs itself with the key, and partners are given the
 //!   result. It can be made again anywhere and at any time: every certificate made from the same key verifies
@@ -9,6 +9,8 @@
 //!   own. [`maintain`] keeps one fresh and publishes it.
 //! - The secrets of Kuscia's handshake: a partner [seals](PublicKey::seal) for the domain's [`PublicKey`], and
 //!   the domain [opens](DomainKey::open).
+//! - Signatures under what the domain says in a handshake: it [signs](DomainKey::sign), and a partner
+//!   [verifies](PublicKey::verify).
 //!
 //! A domain that joins a master also needs a [`certificate_signing_request`].
 //!
@@ -32,7 +34,7 @@ pub use authority::{
     CA_LIFETIME, DEFAULT_LEAF_LIFETIME, DomainAuthority, Leaf, LeafRequest, LeafUsage, MAX_ALTERNATIVE_NAMES,
 };
 pub use csr::certificate_signing_request;
-pub use error::{CertError, KeyError, OpenError, SealError};
+pub use error::{CertError, KeyError, OpenError, SealError, SignError};
 pub use key::DomainKey;
 pub use manager::{CertState, maintain};
 pub use public_key::{Fingerprint, PublicKey};

@@ -1,4 +1,4 @@
-//! Public keys of domains, and sealing secrets for them.
+//! Public keys of domains: sealing secrets for them, and verifying what they signed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rsa::{self, Pkcs1PublicEncryptingKey, PublicEncryptingKey};
+use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use x509_parser::asn1_rs::{Integer, Sequence};
@@ -109,6 +110,16 @@ impl PublicKey {
         let mut ciphertext = vec![0; size];
         let sealed = self.0.encrypting.encrypt(&plain, &mut ciphertext).map_err(|_| SealError::Failed)?;
         Ok(STANDARD.encode(sealed))
+    }
+
+    /// Whether [`DomainKey::sign`](crate::DomainKey::sign) made this signature of this message with the private half
+    /// of this key. A signature of another length than the modulus is refused before anything is computed.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        signature.len() == self.0.encrypting.ciphertext_size()
+            && UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, self.pkcs1_der())
+                .verify(message, signature)
+                .is_ok()
     }
 
     /// Reads an `RSAPublicKey` (RFC 8017 appendix A.1.1).

@@ -296,3 +296,40 @@ fn what_openssl_sealed_opens_only_with_the_right_prefix_and_length() {
         assert_eq!(key.open(&sealed, 16), Err(OpenError::Refused), "{what}");
     }
 }
+
+const PSS: &str = "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_mgf1_md:sha256";
+
+#[test]
+fn openssl_verifies_what_is_signed() {
+    let openssl = Openssl::new();
+    for bits in [2048, 3072] {
+        openssl.run(&format!("genrsa -traditional -out key.pem {bits}"));
+        openssl.run("rsa -in key.pem -pubout -out public.pem");
+        let key = DomainKey::from_pem(&openssl.read("key.pem")).expect("the key is read");
+        openssl.write("signature", key.sign(b"a message").expect("signed"));
+        let verifies = |message: &str| {
+            openssl.write("message", message);
+            let options = format!("{PSS} -sigopt rsa_pss_saltlen:32 -verify public.pem -signature signature");
+            openssl.try_run(&format!("dgst {options} message")).status.success()
+        };
+        assert!(verifies("a message"), "{bits} bits");
+        assert!(!verifies("another message"), "{bits} bits");
+    }
+}
+
+#[test]
+fn what_openssl_signed_verifies_only_with_the_right_padding_and_salt() {
+    let openssl = Openssl::new();
+    openssl.run("genrsa -traditional -out key.pem 2048");
+    let key = DomainKey::from_pem(&openssl.read("key.pem")).expect("the key is read");
+    openssl.write("message", "a message");
+    let verifies = |options: &str| {
+        let signature = openssl.run(&format!("dgst {options} -sign key.pem -binary message"));
+        key.public_key().verify(b"a message", &signature)
+    };
+    assert!(verifies(&format!("{PSS} -sigopt rsa_pss_saltlen:32")));
+    assert!(!verifies(&format!("{PSS} -sigopt rsa_pss_saltlen:0")), "without salt");
+    assert!(!verifies(&format!("{PSS} -sigopt rsa_pss_saltlen:222")), "the longest salt");
+    assert!(!verifies("-sha256"), "the padding of PKCS#1 v1.5");
+    assert!(!verifies("-sha512 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:64"), "another hash");
+}
