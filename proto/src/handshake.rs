@@ -3,6 +3,24 @@
 //! Kuscia encodes Go structs with `omitempty`: a field that has its zero value is left out. The same is done here,
 //! so that both implementations write the same bytes; on reading, a missing field is its zero value, and unknown
 //! fields are skipped.
+//!
+//! # Signatures
+//!
+//! Kuscia's handshake is not signed: whoever can change it on its way decides what the two sides agree on. Two sides
+//! that know signatures add `nonce`, `signature` and `last_request_time`, which Kuscia skips; without them the JSON is
+//! Kuscia's own. A signature covers no JSON, which can be written in several ways, but a row of these parts:
+//!
+//! | part | bytes |
+//! |---|---|
+//! | number | 8 bytes: two's complement, the most significant byte first |
+//! | text | its length in bytes as a number, then its bytes in UTF-8, as the JSON string has them: base64 stays base64 |
+//! | option | the number 0 where the JSON object is absent or null; else the number 1, then the parts of the object |
+//!
+//! A field that the JSON leaves out is 0 or the empty text. No two messages have the same bytes, and those of a request
+//! are never those of a response. [`HandshakeRequest::signed_bytes`] and [`HandshakeResponse::signed_bytes`] list the
+//! parts.
+
+mod signed;
 
 use std::fmt;
 
@@ -24,6 +42,13 @@ pub struct HandshakeRequest {
     /// When the request was made: nanoseconds since the Unix epoch, by the source's clock.
     #[serde(skip_serializing_if = "is_zero")]
     pub request_time: i64,
+    /// Base64 of 16 random bytes, which make the request like no other; empty where it is not signed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub nonce: String,
+    /// Base64 of the source's signature of [`signed_bytes`](Self::signed_bytes): RSASSA-PSS (RFC 8017 section 8.1) with
+    /// SHA-256, MGF1 with SHA-256 and a salt of 32 bytes, by the source's domain key. Empty: not signed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub signature: String,
 }
 
 /// How the 32 bytes of a token come about.
@@ -71,6 +96,14 @@ pub struct HandshakeResponse {
     /// The destination's share, where the outcome is success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
+    /// In a refusal, the newest `request_time` that the destination has answered to this source, so that a source whose
+    /// clock is behind that of another of its gateways can ask with a later one. 0: not said.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub last_request_time: i64,
+    /// Base64 of the destination's signature of [`signed_bytes`](Self::signed_bytes), made as that of a request but by
+    /// the destination's domain key. Empty: not signed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub signature: String,
 }
 
 /// Outcome of a handshake.
@@ -198,6 +231,7 @@ mod tests {
                 pubhash: "aGFzaA==".into(),
             }),
             request_time: 1_700_000_000_123_456_789,
+            ..HandshakeRequest::default()
         }
     }
 
@@ -216,6 +250,27 @@ mod tests {
     }
 
     #[test]
+    fn what_signatures_add_stands_behind_the_fields_of_kuscia() {
+        let signed = HandshakeRequest { nonce: "bm9uY2U=".into(), signature: "c2ln".into(), ..request() };
+        let json = serde_json::to_string(&signed).expect("encodes");
+        let unsigned = serde_json::to_string(&request()).expect("encodes");
+        let kuscias = unsigned.strip_suffix('}').expect("is an object");
+        assert_eq!(json, format!(r#"{kuscias},"nonce":"bm9uY2U=","signature":"c2ln"}}"#));
+        assert_eq!(serde_json::from_str::<HandshakeRequest>(&json).expect("decodes"), signed);
+
+        let refusal = HandshakeResponse {
+            status: Some(Status { code: 500, message: "no".into() }),
+            last_request_time: 9,
+            signature: "c2ln".into(),
+            ..HandshakeResponse::default()
+        };
+        let json = serde_json::to_string(&refusal).expect("encodes");
+        let expected = r#"{"status":{"code":500,"message":"no"},"last_request_time":9,"signature":"c2ln"}"#;
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_str::<HandshakeResponse>(&json).expect("decodes"), refusal);
+    }
+
+    #[test]
     fn zero_values_are_left_out_as_go_does() {
         let mut first = request();
         first.token_config.as_mut().expect("present").revision = 0;
@@ -229,6 +284,7 @@ mod tests {
         let response = HandshakeResponse {
             status: Some(Status::default()),
             token: Some(Token { token: Ciphertext("eA==".into()), expiration_time: 7, revision: 1 }),
+            ..HandshakeResponse::default()
         };
         let json = serde_json::to_string(&response).expect("encodes");
         assert_eq!(json, r#"{"status":{},"token":{"token":"eA==","expiration_time":7,"revision":1}}"#);
@@ -237,8 +293,10 @@ mod tests {
 
     #[test]
     fn a_refusal_has_no_token() {
-        let response =
-            HandshakeResponse { status: Some(Status { code: 500, message: "no".into() }), token: None };
+        let response = HandshakeResponse {
+            status: Some(Status { code: 500, message: "no".into() }),
+            ..HandshakeResponse::default()
+        };
         let json = serde_json::to_string(&response).expect("encodes");
         assert_eq!(json, r#"{"status":{"code":500,"message":"no"}}"#);
     }
@@ -246,7 +304,7 @@ mod tests {
     #[test]
     fn missing_null_and_unknown_fields_are_tolerated() {
         let request: HandshakeRequest = serde_json::from_value(json!({
-            "domain_id": "alice", "type": "UID", "token_config": null, "request_time": 1, "nonce": [1, 2],
+            "domain_id": "alice", "type": "UID", "token_config": null, "request_time": 1, "details": [1, 2],
         }))
         .expect("decodes");
         assert_eq!((request.kind, request.token_config), (HandshakeKind::Uid, None));
@@ -254,7 +312,10 @@ mod tests {
         let response: HandshakeResponse =
             serde_json::from_value(json!({"status": {"code": 0, "details": []}, "token": null}))
                 .expect("decodes");
-        assert_eq!(response, HandshakeResponse { status: Some(Status::default()), token: None });
+        assert_eq!(
+            response,
+            HandshakeResponse { status: Some(Status::default()), ..HandshakeResponse::default() }
+        );
     }
 
     #[test]

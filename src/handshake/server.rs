@@ -42,8 +42,9 @@ async fn answer_handshake(
     State(destination): State<Arc<Destination>>,
     body: Body,
 ) -> (StatusCode, Json<HandshakeResponse>) {
-    let refused = |status, message: String| {
-        (status, Json(HandshakeResponse { status: Some(Status { code: FAILED, message }), token: None }))
+    let refused = |http_status, message: String| {
+        let status = Some(Status { code: FAILED, message });
+        (http_status, Json(HandshakeResponse { status, ..HandshakeResponse::default() }))
     };
     let body = match timeout(BODY_TIMEOUT, to_bytes(body, MAX_REQUEST_BYTES)).await {
         Ok(Ok(body)) => body,
@@ -61,7 +62,11 @@ async fn answer_handshake(
     };
     match destination.negotiate(&request).await {
         Ok(token) => {
-            let response = HandshakeResponse { status: Some(Status::default()), token: Some(token) };
+            let response = HandshakeResponse {
+                status: Some(Status::default()),
+                token: Some(token),
+                ..HandshakeResponse::default()
+            };
             (StatusCode::OK, Json(response))
         }
         Err(refusal) => refused(StatusCode::OK, refusal.to_string()),

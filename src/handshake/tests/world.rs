@@ -85,6 +85,7 @@ pub(in crate::handshake) fn request_with(share: String) -> HandshakeRequest {
             pubhash: ALICE.public_key().pubhash(),
         }),
         request_time: 1,
+        ..HandshakeRequest::default()
     }
 }
 
