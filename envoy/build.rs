@@ -31,6 +31,7 @@ const ROOTS: &[&str] = &[
     "data-plane-api/envoy/config/route/v3",
     "data-plane-api/envoy/extensions/access_loggers/file/v3",
     "data-plane-api/envoy/extensions/access_loggers/filters/cel/v3",
+    "data-plane-api/envoy/extensions/access_loggers/grpc/v3",
     "data-plane-api/envoy/extensions/access_loggers/stream/v3",
     "data-plane-api/envoy/extensions/bootstrap",
     "data-plane-api/envoy/extensions/clusters/aggregate/v3",

@@ -1,11 +1,16 @@
-//! Access logs, with Kuscia's columns.
+//! Access logs, with Kuscia's columns, and that by which the mesh learns of the use of tokens.
 
-use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog as AccessLogger, access_log::ConfigType};
+use envoy_types::pb::envoy::config::accesslog::v3::{
+    AccessLog as AccessLogger, AccessLogFilter, LogTypeFilter, access_log::ConfigType,
+    access_log_filter::FilterSpecifier,
+};
+use envoy_types::pb::envoy::data::accesslog::v3::AccessLogType;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{StdoutAccessLog, stdout_access_log};
 
 use crate::gateway::Side;
 use crate::message::{any, text_format};
+use crate::proof;
 use crate::settings::AccessLog;
 
 /// Client, time, source, service, request, trace, outcome, sizes, milliseconds in all. The two columns at the end are
@@ -29,13 +34,22 @@ const INTERNAL: &str = concat!(
 );
 
 pub(crate) fn access_log(side: Side, target: &AccessLog) -> Vec<AccessLogger> {
+    let proofs = match side {
+        Side::Internal => None,
+        Side::External => Some(proof::access_log()),
+    };
+    for_people(side, target).into_iter().chain(proofs).collect()
+}
+
+/// A line for each request, at its end.
+fn for_people(side: Side, target: &AccessLog) -> Option<AccessLogger> {
     let format = match side {
         Side::Internal => INTERNAL,
         Side::External => EXTERNAL,
     };
     let format = text_format(format.to_owned());
     let (name, config) = match target {
-        AccessLog::Off => return Vec::new(),
+        AccessLog::Off => return None,
         AccessLog::Stdout => {
             let format = Some(stdout_access_log::AccessLogFormat::LogFormat(format));
             ("envoy.access_loggers.stdout", any(&StdoutAccessLog { access_log_format: format }))
@@ -49,9 +63,10 @@ pub(crate) fn access_log(side: Side, target: &AccessLog) -> Vec<AccessLogger> {
             ("envoy.access_loggers.file", any(&file))
         }
     };
-    vec![AccessLogger {
+    let at_the_end = LogTypeFilter { types: vec![AccessLogType::DownstreamEnd.into()], exclude: false };
+    Some(AccessLogger {
         name: name.to_owned(),
+        filter: Some(AccessLogFilter { filter_specifier: Some(FilterSpecifier::LogTypeFilter(at_the_end)) }),
         config_type: Some(ConfigType::TypedConfig(config)),
-        ..AccessLogger::default()
-    }]
+    })
 }

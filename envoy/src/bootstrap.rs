@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::secrets::TLS_SOCKET;
 
+/// Name of the cluster that is the mesh itself. The external listener refers to it too.
+pub(crate) const XDS_CLUSTER: &str = "xds";
+
 /// What goes into a bootstrap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootstrapSettings {
@@ -103,7 +106,7 @@ pub fn bootstrap(settings: &BootstrapSettings) -> Value {
                 "set_node_on_first_message_only": true,
                 // A mesh that restarts is found again within two seconds, not thirty.
                 "grpc_services": [{"envoy_grpc": {
-                    "cluster_name": "xds",
+                    "cluster_name": XDS_CLUSTER,
                     "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}},
                 }}],
             },
@@ -122,11 +125,11 @@ fn xds_cluster(xds: &XdsAddress) -> Value {
         XdsAddress::Tcp(address, tls) => (socket(*address), tls.as_ref()),
     };
     let mut cluster = json!({
-        "name": "xds",
+        "name": XDS_CLUSTER,
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
-            "cluster_name": "xds",
+            "cluster_name": XDS_CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
         "typed_extension_protocol_options": {

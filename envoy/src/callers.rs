@@ -14,6 +14,10 @@ use prost::{Message, Name as _};
 
 use crate::headers;
 use crate::message::any;
+use crate::proof::policy_of;
+
+/// Name of the policy that lets a request in.
+const ALLOWED: &str = "allowed";
 
 /// Why a request is denied. Envoy puts the name into the response code details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +45,18 @@ pub(crate) fn nobody() -> Any {
     Filter::new(Matcher::deny(Denied::Unauthorized)).any()
 }
 
-/// Lets the route's source in, if it has one of the route's tokens.
+/// Lets the route's source in, if it has one of the route's tokens. A token that is used for the first time is let in by
+/// a policy of its own name, which [`proof`](crate::proof) tells the mesh.
 ///
 /// The source was looked up before; it is compared once more because a request may name several.
 pub(crate) fn token_of(route: &InboundRoute) -> Any {
     let proof = match &route.auth {
         InboundAuth::None => OnMatch::allow(),
         InboundAuth::Token { accepted, .. } => {
-            let tokens = accepted.iter().map(|token| (token.value.header_value(), OnMatch::allow()));
+            let tokens = accepted.iter().map(|token| {
+                let policy = if token.proven { ALLOWED } else { &policy_of(&route.source, token.revision) };
+                (token.value.header_value(), OnMatch::action(rbac::Action::Allow, policy))
+            });
             OnMatch::matcher(Matcher::of(headers::TOKEN, tokens, Denied::Unauthorized))
         }
     };
@@ -162,7 +170,7 @@ impl OnMatch {
     }
 
     fn allow() -> Self {
-        Self::action(rbac::Action::Allow, "allowed")
+        Self::action(rbac::Action::Allow, ALLOWED)
     }
 
     fn action(action: rbac::Action, name: &str) -> Self {

@@ -13,7 +13,8 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter,
     http_connection_manager::{
-        PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
+        HcmAccessLogOptions, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
+        StripPortMode,
     },
     http_filter::ConfigType,
 };
@@ -35,6 +36,8 @@ const CONNECTION_IDLE_SECONDS: i64 = 3600;
 const STREAM_IDLE_SECONDS: i64 = 300;
 /// Headers have arrived within this time.
 const HEADERS_SECONDS: i64 = 10;
+/// A request that goes on for hours proves that its source has the token after this time, not only at its end.
+const PROOF_SECONDS: i64 = 1;
 const STREAMS_PER_CONNECTION: u32 = 100;
 /// Envoy recommends 64 KiB. That would hold a stream to 2 MB/s at a round trip of 30 ms.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -91,6 +94,10 @@ pub(crate) fn connection_manager(
             path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
             // One ID from the first gateway to the application.
             preserve_external_request_id: true,
+            access_log_options: Some(HcmAccessLogOptions {
+                access_log_flush_interval: seconds(PROOF_SECONDS),
+                ..HcmAccessLogOptions::default()
+            }),
             http_filters: vec![token_auth(), router()],
             ..common
         },

@@ -14,6 +14,8 @@ pub(crate) const HOST: &str = "kuscia-host";
 pub(crate) const TOKEN: &str = "kuscia-token";
 /// Where a request failed, gateway by gateway.
 pub(crate) const ERROR_MESSAGE: &str = "kuscia-error-message";
+/// The domain whose gateway answered by itself a request that it let in. Not of Kuscia's wire.
+pub(crate) const DATAPATH: &str = "kuscia-datapath";
 /// Protocol between the domains.
 pub(crate) const INTERCONN_PROTOCOL: &str = "x-interconn-protocol";
 /// The host of the request.

@@ -13,6 +13,9 @@ use crate::Problem;
 /// The service that answers handshakes in every domain.
 pub(crate) const HANDSHAKE_SERVICE: &str = "kuscia-handshake";
 
+/// What the gateway of every domain answers by itself, to those that it lets in.
+const DATAPATH_SERVICE: &str = "kuscia-datapath";
+
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -131,6 +134,13 @@ impl DomainId {
     pub fn handshake_host(&self) -> String {
         self.service_host(HANDSHAKE_SERVICE)
     }
+
+    /// The host at which this domain's gateway answers by itself whoever gets in as an application's request does, which
+    /// shows that such requests get through.
+    #[must_use]
+    pub fn datapath_host(&self) -> String {
+        self.service_host(DATAPATH_SERVICE)
+    }
 }
 
 /// A DNS name or IP address.
@@ -244,6 +254,7 @@ mod tests {
         let alice: DomainId = "alice".parse().unwrap();
         assert_eq!(alice.service_host("echo"), "echo.alice.svc");
         assert_eq!(alice.handshake_host(), "kuscia-handshake.alice.svc");
+        assert_eq!(alice.datapath_host(), "kuscia-datapath.alice.svc");
     }
 
     #[test]

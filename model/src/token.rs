@@ -57,6 +57,8 @@ pub struct Token {
     pub value: TokenValue,
     /// When it ends; `None`: never.
     pub expires: Option<Timestamp>,
+    /// Whether the source is known to have it. Anybody may ask for a token in a source's name.
+    pub proven: bool,
 }
 
 /// Opens the tokens of one route, each only once: it costs a millisecond of RSA.
@@ -84,7 +86,11 @@ impl Opener {
         let mut tokens: Vec<Token> = entries(status).filter_map(|entry| self.open(entry)).collect();
         tokens.sort_by_key(|token| token.revision);
         // The newest token often stands in both places.
-        tokens.dedup_by(|a, b| a.revision == b.revision && a.value == b.value);
+        tokens.dedup_by(|again, kept| {
+            let is_same = again.revision == kept.revision && again.value == kept.value;
+            kept.proven |= is_same && again.proven;
+            is_same
+        });
         self.forget_all_but(status);
         tokens
     }
@@ -114,7 +120,8 @@ impl Opener {
             }
         }?;
         let expires = entry.expiration_time.as_ref().map(|time| time.0);
-        Some(Token { revision: entry.revision, value, expires })
+        let proven = entry.heart_beat_time.is_some();
+        Some(Token { revision: entry.revision, value, expires, proven })
     }
 
     fn forget_all_but(&mut self, status: &DomainRouteTokenStatus) {
@@ -171,6 +178,28 @@ mod tests {
         let rolled = DomainRouteTokenStatus { tokens: vec![new], ..status.clone() };
         assert_eq!(revisions(opener.accepted(&rolled)), [2]);
         assert_eq!(revisions(opener.accepted(&status)), [2], "the old token was forgotten");
+    }
+
+    #[test]
+    fn a_token_is_proven_wherever_its_status_says_so() {
+        let key = DomainKey::generate().unwrap();
+        let new = sealed(&key, 2, 2);
+        let used = DomainRouteToken {
+            heart_beat_time: Some(crate::api::Time(Timestamp::UNIX_EPOCH)),
+            ..new.clone()
+        };
+        for (listed, newest, proven) in
+            [(&new, &new, false), (&used, &used, true), (&used, &new, true), (&new, &used, true)]
+        {
+            let status = DomainRouteTokenStatus {
+                revision_token: newest.clone(),
+                tokens: vec![sealed(&key, 1, 1), listed.clone()],
+                ..DomainRouteTokenStatus::default()
+            };
+            let accepted = Opener::new(key.clone()).accepted(&status);
+            let accepted: Vec<_> = accepted.iter().map(|token| (token.revision, token.proven)).collect();
+            assert_eq!(accepted, [(1, false), (2, proven)]);
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@
 //!   memory, and one client can take all streams. Let only those connect whom you know.
 //! - **Each client sees what it may.** A closure is enough to give each [`Node`] a cache of its own, or none
 //!   ([`Views`]). With [`Tls`] every client has to have a certificate, which the closure knows too ([`Peer`]).
+//! - **Envoy's access logs** may come to the same server, by the same connections: [`Bound::with_access_log`].
 //! - **Standard tools work.** The server answers the client status discovery service (CSDS), gRPC's health protocol
 //!   and, with [`Bound::with_reflection`], reflection. No content of a resource is shown, unless
 //!   [`Bound::with_contents`] says how to redact it, and no status to whom [`Views::may_inspect`] does not let ask.
@@ -79,6 +80,7 @@
 //! # }
 //! ```
 
+mod access_log;
 mod cache;
 mod csds;
 mod limits;

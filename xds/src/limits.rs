@@ -34,6 +34,9 @@ pub struct Limits {
     /// How much memory a report of clients' status (CSDS) may take, in bytes: about half a KiB for each resource of each
     /// client, and the contents that are shown. A larger one is refused. Default 128 MiB, which is 260,000 resources.
     pub report_bytes: usize,
+    /// The largest message of an access log in bytes. Default 256 KiB: an entry holds the path of its request, and some
+    /// headers.
+    pub access_log_bytes: usize,
     /// How long a connection may take to bring its first byte or, with TLS, to end its handshake; and a stream, to
     /// bring its first request. Default 30 seconds.
     pub first_request: Duration,
@@ -55,6 +58,7 @@ impl Default for Limits {
             name_bytes: 1024,
             metadata_bytes: 64 << 10,
             report_bytes: 128 << 20,
+            access_log_bytes: 256 << 10,
             first_request: Duration::from_secs(30),
             patience: Duration::from_secs(5),
         }

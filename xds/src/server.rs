@@ -12,7 +12,13 @@ mod service;
 
 use std::{sync::Arc, time::Duration};
 
-use envoy_types::pb::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
+use envoy_types::pb::envoy::{
+    data::accesslog::v3::HttpAccessLogEntry,
+    service::{
+        accesslog::v3::access_log_service_server::AccessLogServiceServer,
+        status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer,
+    },
+};
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
@@ -23,6 +29,7 @@ use tracing::info;
 pub(crate) use self::service::Method;
 use self::service::{Context, SERVICES, Xds};
 use crate::{
+    access_log::{AccessLogs, Take},
     csds::{self, Contents, Csds},
     limits::Limits,
     listen::{BindError, ListenAddress, Listener},
@@ -55,6 +62,7 @@ pub fn bind(address: &ListenAddress) -> Result<Bound, BindError> {
         limits: Limits::default(),
         tls: None,
         contents: Contents::default(),
+        access_log: None,
         routes,
     })
 }
@@ -66,6 +74,7 @@ pub struct Bound {
     limits: Limits,
     tls: Option<Tls>,
     contents: Contents,
+    access_log: Option<Arc<Take>>,
     routes: Routes,
 }
 
@@ -108,6 +117,14 @@ impl Bound {
         redact: impl Fn(ResourceType, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
         Self { contents: Contents::new(redact), ..self }
+    }
+
+    /// Gives every entry of the access logs that clients send to `take`, which must not wait for anything.
+    ///
+    /// What clients say is bounded in size ([`Limits`]), and otherwise not checked. Without it nobody can send logs.
+    #[must_use]
+    pub fn with_access_log(self, take: impl Fn(&HttpAccessLogEntry) + Send + Sync + 'static) -> Self {
+        Self { access_log: Some(Arc::new(take)), ..self }
     }
 
     /// Serves reflection (`grpc.reflection.v1` and `v1alpha`), so that tools like grpcurl know the services.
@@ -157,8 +174,16 @@ impl Bound {
             turn: Arc::new(Semaphore::new(1)),
             shutdown: shutdown.clone(),
         };
+        let access_logs = self.access_log.map(|take| {
+            let logs = AccessLogs { take, shutdown: shutdown.clone() };
+            AccessLogServiceServer::new(logs).max_decoding_message_size(self.limits.access_log_bytes)
+        });
         let others =
             self.routes.add_service(health).add_service(ClientStatusDiscoveryServiceServer::new(csds));
+        let others = match access_logs {
+            Some(access_logs) => others.add_service(access_logs),
+            None => others,
+        };
         let incoming = accept::accept(self.listener, self.tls, &self.limits);
         let streams_per_connection = self.limits.streams_per_connection;
         let streams = Arc::new(Semaphore::new(self.limits.streams));

@@ -115,7 +115,7 @@ fn the_tokens_of_a_route_go_on_while_its_newest_version_is_wrong() {
 #[test]
 fn a_token_is_never_shown() {
     let value = TokenValue::new([0xAB; TOKEN_BYTES]);
-    let shown = format!("{:?}", Token { revision: 1, value: value.clone(), expires: None });
+    let shown = format!("{:?}", Token { revision: 1, value: value.clone(), expires: None, proven: false });
     assert!(shown.contains("<redacted>"), "{shown}");
     assert!(!shown.contains("171") && !shown.to_lowercase().contains("ab, "), "{shown}");
     assert!(!shown.contains(&value.header_value()), "{shown}");

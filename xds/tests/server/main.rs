@@ -1,5 +1,6 @@
 //! The server on real sockets, with gRPC clients.
 
+mod access_log;
 mod crowd;
 mod limits;
 mod per_type;
