@@ -93,11 +93,14 @@ fn a_wrong_field_is_named_with_file_object_path_and_remedy() {
 #[test]
 fn settings_of_tokens_are_checked() {
     let folder = Folder::new();
-    folder.write("good.yaml", &route(", handshake: signed").replace("RSA-GEN", "UID-RSA-GEN"));
+    let bob = domain("bob", &bobs_certificate(&folder));
+    let good = route(", handshake: signed").replace("RSA-GEN", "UID-RSA-GEN");
+    folder.write("good.yaml", &format!("{good}---\n{bob}"));
     let outcome = folder.mesh("check good.yaml");
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stderr.contains("0 errors, 0 warnings"), "{outcome:?}");
-    folder.write("wrong.yaml", &route(", handshake: Signed").replace("RSA-GEN", "SM2-GEN"));
+    let wrong = route(", handshake: Signed").replace("RSA-GEN", "SM2-GEN");
+    folder.write("wrong.yaml", &format!("{wrong}---\n{bob}"));
     assert_eq!(
         errors(&folder.mesh("check wrong.yaml")),
         [
