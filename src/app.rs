@@ -33,7 +33,7 @@ use self::source::Source;
 use self::xds_server::XdsServer;
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
-use crate::handshake::{self, Acceptance, Destination, Ledger, negotiate_all};
+use crate::handshake::{self, Acceptance, Destination, Ledger, Outcomes, negotiate_all};
 use crate::program::{ExternalCertificate, Gateways, Programmer};
 use crate::programmed::keep_programmed;
 use crate::source::{SourceError, SourceReport};
@@ -168,6 +168,7 @@ impl App {
         parts.spawn(named("the index", keep_index(index, events, snapshots_in, updates_in.clone())));
 
         let dns_metrics = Arc::new(dns::Metrics::default());
+        let handshakes = Outcomes::default();
         let observer = Observer {
             identity: identity.clone(),
             translator: translator.clone(),
@@ -177,6 +178,7 @@ impl App {
             complaints,
             dns_address: dns.local_addr(),
             dns: Arc::clone(&dns_metrics),
+            handshakes: handshakes.clone(),
             certificate: certificate.as_ref().map(|certificate| certificate.leaf.clone()),
         };
         parts.spawn(named("the admin interface", admin::serve(admin, observer, stop.clone())));
@@ -211,7 +213,7 @@ impl App {
             parts.spawn(named("the conditions of routes", programmed));
             let tokens = Acceptance { ledger, gateways, replicas };
             let destination = Destination::new(identity.clone(), tokens.clone());
-            let serve = handshake::serve(handshake, destination, shutdown.clone());
+            let serve = handshake::serve(handshake, destination, handshakes, shutdown.clone());
             negotiation.spawn(named("the handshake server", serve));
             let address = reachable(config.listen.internal);
             let negotiate = negotiate_all(identity, tokens, address, shutdown.clone());

@@ -1,5 +1,6 @@
 //! Prometheus metrics, computed when they are asked for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -80,12 +81,16 @@ impl Collector for Metrics {
         let expiry = status.certificate.iter().map(|certificate| (vec![], certificate.not_after.as_second()));
         gauge("certificate_expiry_seconds", "End of the external certificate, Unix time", expiry.collect())?;
 
-        let counter = ConstCounter::new(0_u64);
-        let help = "DNS answers by response code";
-        let mut family = encoder.encode_descriptor("dns_responses", help, None, counter.metric_type())?;
-        status.dns.responses.iter().try_for_each(|(rcode, number)| {
-            ConstCounter::new(*number).encode(family.encode_family(&[("rcode", rcode.clone())])?)
-        })
+        let mut counter = |name: &str, help: &str, label: &str, values: &BTreeMap<String, u64>| {
+            let first = ConstCounter::new(0_u64);
+            let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+            values.iter().try_for_each(|(value, number)| {
+                ConstCounter::new(*number).encode(family.encode_family(&[(label, value.clone())])?)
+            })
+        };
+        let handshakes = "Handshakes that other domains asked for, by what became of them";
+        counter("handshakes", handshakes, "outcome", &status.handshakes)?;
+        counter("dns_responses", "DNS answers by response code", "rcode", &status.dns.responses)
     }
 }
 
@@ -120,6 +125,7 @@ mod tests {
             r#"networkmesh_route_token_expiry_seconds{route="alice-bob",direction="outbound"} 1000"#,
             r#"networkmesh_envoy_resources{node="gateway",type="Cluster",state="acked"} 1"#,
             "networkmesh_certificate_expiry_seconds{} 2000",
+            r#"networkmesh_handshakes_total{outcome="Answered"} 5"#,
             r#"networkmesh_dns_responses_total{rcode="NXDOMAIN"} 4"#,
         ] {
             assert!(text.lines().any(|known| known == line), "{line}:\n{text}");

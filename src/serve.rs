@@ -1,41 +1,79 @@
 //! HTTP servers that no client can exhaust.
 
+mod places;
+
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::serve::Listener;
+use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use places::{Place, Places};
+
 /// Further connections wait until one of these has ended.
 const MAX_CONNECTIONS: usize = 512;
+
+/// Connections that have not brought the head of a request yet; a further one displaces the oldest. So there is always
+/// room for a client that asks at once.
+const MAX_SILENT: usize = 256;
 
 /// Requests at once on one connection of HTTP/2. On HTTP/1.1 a connection serves one request, so that no idle ones
 /// take up places.
 const MAX_STREAMS: u32 = 64;
 
+/// Most bytes of the head of a request.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// Bytes of bodies that may come before they are read: of one request, and of all on a connection of HTTP/2.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
 /// How long a connection may take to bring the whole head of its first request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection is kept on which nothing is asked.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a connection may then take to hand over what is left of its answers.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Serves `router` on `listener`, HTTP/1.1 and HTTP/2, until `shutdown`, and then until what has begun is answered.
-pub(crate) async fn serve_http(mut listener: impl Listener, router: Router, shutdown: CancellationToken) {
+/// Requests carry the address of their client as [`ConnectInfo`].
+pub(crate) async fn serve_http<L: Listener>(mut listener: L, router: Router, shutdown: CancellationToken)
+where
+    L::Addr: Clone + Sync + 'static,
+{
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().keep_alive(false);
-    builder.http2().max_concurrent_streams(MAX_STREAMS);
+    builder.http1().keep_alive(false).max_buf_size(MAX_HEAD_BYTES);
+    builder
+        .http2()
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let silent = Places::new(MAX_SILENT);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            (stream, _) = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
+            (stream, client) = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
                 let (builder, router, shutdown) = (builder.clone(), router.clone(), shutdown.clone());
-                connections.spawn(serve_connection(builder, TokioIo::new(stream), router, shutdown));
+                let place = silent.take();
+                connections.spawn(async move {
+                    serve_connection(builder, TokioIo::new(stream), client, router, place, shutdown).await;
+                });
             }
         }
     }
@@ -47,24 +85,68 @@ pub(crate) async fn serve_http(mut listener: impl Listener, router: Router, shut
 async fn serve_connection(
     builder: auto::Builder<TokioExecutor>,
     stream: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    client: impl Clone + Send + Sync + 'static,
     router: Router,
+    place: Place,
     shutdown: CancellationToken,
 ) {
-    let asked = CancellationToken::new();
+    let (requests, watched) = watch::channel(Requests::default());
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| {
-        asked.cancel();
-        router.call(request)
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        requests.send_modify(|requests| requests.asked += 1);
+        request.extensions_mut().insert(ConnectInfo(client.clone()));
+        let (answer, requests) = (router.call(request.map(Body::new)), requests.clone());
+        async move {
+            let _answered = Answered(requests);
+            answer.await
+        }
     });
     let mut connection = pin!(builder.serve_connection(stream, service));
     tokio::select! {
         _ = connection.as_mut() => {}
-        Err(_) = timeout(FIRST_REQUEST_TIMEOUT, asked.cancelled()) => {}
+        was_asked = idle(place, watched) => if was_asked {
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(LAST_ANSWER_TIMEOUT, connection).await;
+        },
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
     }
+}
+
+/// Requests of one connection.
+#[derive(Clone, Copy, Default)]
+struct Requests {
+    asked: u64,
+    /// At least the head of the answer is there, or nobody wants it any more.
+    answered: u64,
+}
+
+/// When it is dropped, a request is answered.
+struct Answered(watch::Sender<Requests>);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| requests.answered += 1);
+    }
+}
+
+/// Waits until the connection should end. Answers whether anything was ever asked.
+async fn idle(place: Place, mut requests: watch::Receiver<Requests>) -> bool {
+    let first = timeout(FIRST_REQUEST_TIMEOUT, requests.wait_for(|requests| requests.asked > 0));
+    tokio::select! {
+        () = place.lost() => return false,
+        first = first => if first.is_err() { return false },
+    }
+    drop(place);
+    // The sender lives as long as the connection.
+    while requests.wait_for(|requests| requests.asked == requests.answered).await.is_ok() {
+        if timeout(IDLE_TIMEOUT, requests.changed()).await.is_err() {
+            break;
+        }
+    }
+    true
 }
 
 #[cfg(test)]

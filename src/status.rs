@@ -47,6 +47,9 @@ pub struct Status {
     pub envoys: Vec<EnvoyStatus>,
     /// The in-domain DNS.
     pub dns: DnsStatus,
+    /// Handshakes that other domains have asked for, by what became of them: `Answered`, or why not.
+    #[serde(default)]
+    pub handshakes: BTreeMap<String, u64>,
     /// Certificate of the external listener, where that speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
@@ -227,6 +230,7 @@ pub(crate) mod tests {
                 address: "127.0.0.1:53".to_owned(),
                 responses: BTreeMap::from([("NXDOMAIN".to_owned(), 4)]),
             },
+            handshakes: BTreeMap::from([("Answered".to_owned(), 5)]),
             certificate: Some(CertificateStatus { not_after: at(2000), error: None }),
         }
     }

@@ -2,84 +2,159 @@
 //!
 //! Everything that comes here is a stranger's input: it is bounded in size, time and number.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderMap, StatusCode};
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::State;
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{ConnectInfo, State};
 use axum::response::Json;
 use axum::routing::post;
+use bytes::Bytes;
 use model::DomainId;
 use proto::handshake::{HandshakeRequest, HandshakeResponse, Status, StatusResponse, TokenState};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::destination::Destination;
-use crate::serve::serve_http;
+use super::destination::{Destination, FAILED};
+use super::outcomes::Outcomes;
+use crate::serve::{Places, serve_http};
 
-/// A request is about one kilobyte.
+/// Most bytes of a request. Real ones are one to three kilobytes.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
+
+/// Requests above this are read at times only.
+const LONG_REQUEST_BYTES: usize = 8 * 1024;
 
 /// How long a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Kuscia's code for any failure.
-const FAILED: i32 = 500;
+/// Requests whose body has not come yet; a further one displaces the oldest.
+const MAX_WAITING: usize = 128;
 
-/// Serves handshakes with `destination` on `listener` until `shutdown`, then ends the ones that have begun.
-pub(crate) async fn serve(listener: TcpListener, destination: Destination, shutdown: CancellationToken) {
+/// Serves handshakes with `destination` on `listener` until `shutdown`, then ends the ones that have begun. Each
+/// handshake is counted in `outcomes`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    destination: Destination,
+    outcomes: Outcomes,
+    shutdown: CancellationToken,
+) {
+    let own_address = listener.local_addr().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip());
+    let server = Server { destination, outcomes, own_address, waiting: Places::new(MAX_WAITING) };
     let router = Router::new()
         .route("/handshake", post(answer_handshake).get(answer_probe))
-        .with_state(Arc::new(destination));
+        .with_state(Arc::new(server));
     serve_http(listener, router, shutdown).await;
+}
+
+struct Server {
+    destination: Destination,
+    outcomes: Outcomes,
+    /// Where this server listens.
+    own_address: IpAddr,
+    waiting: Places,
+}
+
+/// Why a request is not understood.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Unread {
+    #[error("no whole request came, or one of more than {MAX_REQUEST_BYTES} bytes")]
+    TooLong,
+    #[error("requests of more than {LONG_REQUEST_BYTES} bytes are too many; try again")]
+    TooManyLong,
+    #[error("no whole request came within {BODY_TIMEOUT:?}")]
+    TooSlow,
+    #[error("too many requests have begun since; send the request at once")]
+    Displaced,
+    #[error("the request is not the JSON of a handshake")]
+    NoHandshake,
+}
+
+impl Unread {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyLong => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Displaced => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoHandshake => StatusCode::BAD_REQUEST,
+        }
+    }
 }
 
 /// `POST /handshake`. Refusals are answered with status 200 and a code in the body, as Kuscia does.
 async fn answer_handshake(
-    State(destination): State<Arc<Destination>>,
+    State(server): State<Arc<Server>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     body: Body,
 ) -> (StatusCode, Json<HandshakeResponse>) {
-    let refused = |http_status, message: String| {
-        let status = Some(Status { code: FAILED, message });
-        (http_status, Json(HandshakeResponse { status, ..HandshakeResponse::default() }))
-    };
-    let body = match timeout(BODY_TIMEOUT, to_bytes(body, MAX_REQUEST_BYTES)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
-            let message = format!("no whole request came, or one of more than {MAX_REQUEST_BYTES} bytes");
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, message);
+    match server.read(body).await {
+        Ok(request) => {
+            let answer = server.destination.answer(&request, server.client(peer, &headers)).await;
+            let refusal = answer.status.as_ref().filter(|status| status.code != 0);
+            server.outcomes.count(refusal.map_or("Answered", |status| &status.reason));
+            (StatusCode::OK, Json(answer))
         }
-        Err(_) => {
-            let message = format!("no whole request came within {BODY_TIMEOUT:?}");
-            return refused(StatusCode::REQUEST_TIMEOUT, message);
+        Err(unread) => {
+            server.outcomes.count(&format!("{unread:?}"));
+            let status = Status { code: FAILED, message: unread.to_string(), ..Status::default() };
+            let answer = HandshakeResponse { status: Some(status), ..HandshakeResponse::default() };
+            (unread.status(), Json(answer))
         }
-    };
-    let Ok(request) = serde_json::from_slice::<HandshakeRequest>(&body) else {
-        return refused(StatusCode::BAD_REQUEST, "the request is not the JSON of a handshake".to_owned());
-    };
-    match destination.negotiate(&request).await {
-        Ok(token) => {
-            let response = HandshakeResponse {
-                status: Some(Status::default()),
-                token: Some(token),
-                ..HandshakeResponse::default()
-            };
-            (StatusCode::OK, Json(response))
-        }
-        Err(refusal) => refused(StatusCode::OK, refusal.to_string()),
     }
 }
 
 /// `GET /handshake`. It changes nothing but to note that the source proved to have a token.
 async fn answer_probe(
-    State(destination): State<Arc<Destination>>,
+    State(server): State<Arc<Server>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-) -> Json<StatusResponse> {
-    let state = token_state(&destination, &headers).await;
-    Json(StatusResponse { namespace: destination.domain().to_string(), state })
+) -> (StatusCode, Json<StatusResponse>) {
+    let answer = |state| Json(StatusResponse { namespace: server.destination.domain().to_string(), state });
+    if !server.destination.limits.admit_probe(server.client(peer, &headers)) {
+        server.outcomes.count("TooManyProbes");
+        return (StatusCode::TOO_MANY_REQUESTS, answer(TokenState::InternalError));
+    }
+    (StatusCode::OK, answer(token_state(&server.destination, &headers).await))
+}
+
+impl Server {
+    async fn read(&self, body: Body) -> Result<HandshakeRequest, Unread> {
+        let body = self.read_bytes(body).await?;
+        serde_json::from_slice(&body).map_err(|_| Unread::NoHandshake)
+    }
+
+    async fn read_bytes(&self, body: Body) -> Result<Bytes, Unread> {
+        let length = body.size_hint().upper().unwrap_or(u64::MAX);
+        if length > LONG_REQUEST_BYTES as u64 && !self.destination.limits.admit_long() {
+            return Err(Unread::TooManyLong);
+        }
+        let place = self.waiting.take();
+        tokio::select! {
+            () = place.lost() => Err(Unread::Displaced),
+            read = timeout(BODY_TIMEOUT, to_bytes(body, MAX_REQUEST_BYTES)) => match read {
+                Ok(read) => read.map_err(|_| Unread::TooLong),
+                Err(_) => Err(Unread::TooSlow),
+            },
+        }
+    }
+
+    /// The address of the client. Envoy appends it to what its client sent, so the last one is true, if the request
+    /// comes from this machine, as Envoy's requests do.
+    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.ip().to_canonical();
+        if !peer.is_loopback() && peer != self.own_address.to_canonical() {
+            return peer;
+        }
+        let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
+        let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        last.unwrap_or(peer)
+    }
 }
 
 async fn token_state(destination: &Destination, headers: &HeaderMap) -> TokenState {

@@ -17,6 +17,7 @@ use super::{
     RejectedResource, ResourceCounts, RouteStatus, ServiceStatus, Status,
 };
 use crate::app::Identity;
+use crate::handshake::Outcomes;
 use crate::program::Gateways;
 use crate::programmed;
 use crate::replicas::Replicas;
@@ -33,6 +34,7 @@ pub(crate) struct Observer {
     pub(crate) complaints: Complaints,
     pub(crate) dns_address: std::net::SocketAddr,
     pub(crate) dns: Arc<dns::Metrics>,
+    pub(crate) handshakes: Outcomes,
     pub(crate) certificate: Option<watch::Receiver<CertState>>,
 }
 
@@ -60,6 +62,7 @@ impl Observer {
             rejected: rejected(&snapshot),
             envoys: self.gateways.clients.summaries().into_iter().map(|client| self.envoy(client)).collect(),
             dns: DnsStatus { address: self.dns_address.to_string(), responses: dns_responses(&self.dns) },
+            handshakes: self.handshakes.snapshot(),
             certificate: self.certificate.as_ref().map(|state| certificate(&state.borrow())),
         };
         status.problems = problems(&status, self.is_ready(), Timestamp::now());

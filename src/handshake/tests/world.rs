@@ -26,7 +26,7 @@ use xds::ResourceType;
 
 use crate::app::Identity;
 use crate::handshake::mint::SHARE_BYTES;
-use crate::handshake::{Acceptance, Destination, Ledger, serve};
+use crate::handshake::{Acceptance, Destination, Ledger, Outcomes, serve};
 use crate::program::tests::translator;
 use crate::program::{Gateways, Programmer};
 use crate::replicas::Replicas;
@@ -230,7 +230,7 @@ impl Domain {
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        self.tasks.spawn(serve(listener, self.destination(), self.stop.clone()));
+        self.tasks.spawn(serve(listener, self.destination(), Outcomes::default(), self.stop.clone()));
         address
     }
 
