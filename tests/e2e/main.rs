@@ -11,6 +11,7 @@ mod commands;
 mod demo;
 mod dns;
 mod faults;
+mod interop;
 mod kubernetes;
 mod partner;
 mod peers;
