@@ -66,6 +66,9 @@ pub struct ControllerStatus {
     pub is_leader: bool,
 }
 
+/// The conditions of a route. None but the first holds for long if one before it does not.
+const CONDITIONS: [&str; 5] = ["Accepted", "Programmed", "Reachable", "Authenticated", "DataPath"];
+
 /// State of a route.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,6 +94,13 @@ pub struct RouteStatus {
 }
 
 impl RouteStatus {
+    /// The conditions that do not hold, those first that others need to hold.
+    pub fn failed(&self) -> impl Iterator<Item = &Condition> {
+        let of_type = |type_| self.conditions.iter().find(move |known| known.type_ == type_);
+        let failed = CONDITIONS.into_iter().filter_map(of_type);
+        failed.filter(|known| known.status == ConditionStatus::False)
+    }
+
     /// Whether a condition is known to hold.
     #[must_use]
     pub fn holds(&self, condition: &str) -> bool {
@@ -244,6 +254,20 @@ pub(crate) mod tests {
             gateway: None,
             last_transition_time: None,
         }
+    }
+
+    #[test]
+    fn what_others_need_to_hold_comes_first_of_what_fails() {
+        let mut route = well().routes.remove(0);
+        assert_eq!(route.failed().count(), 0);
+        route.conditions =
+            [("DataPath", ConditionStatus::False), ("Authenticated", ConditionStatus::Unknown)]
+                .into_iter()
+                .chain([("Reachable", ConditionStatus::True), ("Programmed", ConditionStatus::False)])
+                .map(|(type_, status)| condition(type_, status))
+                .collect();
+        let failed: Vec<&str> = route.failed().map(|known| known.type_.as_str()).collect();
+        assert_eq!(failed, ["Programmed", "DataPath"]);
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use model::api::ConditionStatus;
-
 use super::ask::{ask, misunderstood};
 use super::{AdminArgs, CommandError, Verdict};
 use crate::output::{Format, Table};
@@ -110,10 +108,9 @@ fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-/// The first condition that does not hold, else `ok`.
+/// The reason of the first condition that does not hold, else `ok`.
 fn state(route: &RouteStatus) -> String {
-    let failed = route.conditions.iter().find(|condition| condition.status == ConditionStatus::False);
-    failed.map_or_else(|| "ok".to_owned(), |condition| condition.reason.clone())
+    route.failed().next().map_or_else(|| "ok".to_owned(), |condition| condition.reason.clone())
 }
 
 fn dns_answers(status: &Status) -> String {

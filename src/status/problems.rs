@@ -1,7 +1,7 @@
 //! What is not as it should be.
 
 use jiff::Timestamp;
-use model::api::ConditionStatus;
+use model::api::Condition;
 
 use super::{RouteStatus, Status};
 use crate::source::Severity;
@@ -40,25 +40,30 @@ pub(super) fn problems(status: &Status, ready: bool, now: Timestamp) -> Vec<Stri
     problems
 }
 
+/// The conditions of the link to the destination.
+const LINK: [&str; 3] = ["Reachable", "Authenticated", "DataPath"];
+
 /// What was said about tokens while the route had some counts no more when it has none.
 fn of_route(route: &RouteStatus) -> Vec<String> {
     if route.authentication != "Token" {
         return Vec::new();
     }
-    let failed = route
-        .conditions
-        .iter()
-        .filter(|condition| condition.type_ == "Authenticated" && condition.status == ConditionStatus::False);
-    let failed =
-        failed.map(|condition| format!("route {}: {}: {}", route.name, condition.reason, condition.message));
+    // What a rejected manifest or resource is about stands in lines of its own.
+    let mut failed = route.failed().filter(|condition| LINK.contains(&condition.type_.as_str()));
+    let failed = failed.next().map(|condition| {
+        let Condition { reason, message, .. } = condition;
+        format!("route {}: {reason}: {message}", route.name)
+    });
     let tokenless = route.direction == "outbound" && route.token_revisions.is_empty();
     let tokenless =
         tokenless.then(|| format!("route {}: no token is negotiated with {} yet", route.name, route.peer));
-    failed.chain(tokenless).collect()
+    failed.into_iter().chain(tokenless).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use model::api::ConditionStatus;
+
     use super::*;
     use crate::source::SourceProblem;
     use crate::status::tests::{condition, well};
@@ -115,14 +120,24 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_a_problem_while_its_destination_does_not_confirm_the_token() {
+    fn a_route_is_a_problem_while_any_condition_of_its_link_fails() {
         let failed = |status: &mut Status| {
             status.routes[0].conditions = vec![
-                condition("Reachable", ConditionStatus::False),
                 condition("Authenticated", ConditionStatus::False),
+                Condition { reason: "First".to_owned(), ..condition("Reachable", ConditionStatus::False) },
             ];
         };
-        assert_eq!(after(failed), ["route alice-bob: Reason: message"]);
+        assert_eq!(after(failed), ["route alice-bob: First: message"], "one line, of what comes first");
+        for type_ in LINK {
+            let alone = |status: &mut Status| {
+                status.routes[0].conditions = vec![condition(type_, ConditionStatus::False)];
+            };
+            assert_eq!(after(alone), ["route alice-bob: Reason: message"], "{type_}");
+        }
+        let rejected = |status: &mut Status| {
+            status.routes[0].conditions = vec![condition("Programmed", ConditionStatus::False)];
+        };
+        assert_eq!(after(rejected), [] as [&str; 0], "the rejection is a problem of its own");
         let without_tokens = |status: &mut Status| {
             failed(status);
             status.routes[0].authentication = "None".to_owned();
