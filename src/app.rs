@@ -38,6 +38,7 @@ use crate::program::{ExternalCertificate, Gateways, Programmer};
 use crate::programmed::keep_programmed;
 use crate::source::{SourceError, SourceReport};
 use crate::status::{Complaints, Observer};
+use crate::usage::{Usage, keep_proofs};
 
 /// Events and updates that may wait before their senders do.
 const QUEUE: usize = 1024;
@@ -185,7 +186,9 @@ impl App {
         let store = Store::open(config.source.state().join("envoy"));
         block_in_place(|| begin_with_last_state(&gateways.cache, &store));
         parts.spawn(named("the keeping of the state", store.keep(gateways.cache.clone(), stop.clone())));
-        let serve_xds = xds.serve(gateways.cache.clone(), gateways.clients.clone(), stop.clone());
+        let usage = Usage::default();
+        let serve_xds =
+            xds.serve(gateways.cache.clone(), gateways.clients.clone(), usage.clone(), stop.clone());
         parts.spawn(named("the xDS server", async { log_error(serve_xds.await) }));
 
         // Nothing is answered from an index that has not read everything once.
@@ -212,6 +215,8 @@ impl App {
                 keep_programmed(translator, gateways.clone(), ledger.clone(), instance, stop.clone());
             parts.spawn(named("the conditions of routes", programmed));
             let tokens = Acceptance { ledger, gateways, replicas };
+            let proofs = keep_proofs(tokens.clone(), usage, shutdown.clone());
+            negotiation.spawn(named("the proofs of tokens", proofs));
             let destination = Destination::new(identity.clone(), tokens.clone());
             let serve = handshake::serve(handshake, destination, handshakes, shutdown.clone());
             negotiation.spawn(named("the handshake server", serve));

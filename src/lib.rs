@@ -18,3 +18,4 @@ mod replicas;
 mod serve;
 pub mod source;
 pub mod status;
+mod usage;

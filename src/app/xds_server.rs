@@ -16,6 +16,7 @@ use super::StartError;
 use super::bind::{bind_error, create_socket_folder};
 use crate::config::{Config, ServerTls, read_pem_file, warn_of_exposed_key};
 use crate::dump;
+use crate::usage::{Usage, Used};
 
 /// How often the files of certificates are looked at.
 const LOOK: Duration = Duration::from_secs(60);
@@ -43,13 +44,19 @@ impl XdsServer {
         Ok(Self { bound, certificates })
     }
 
-    /// Serves until `shutdown`. Needs a multi-threaded runtime.
+    /// Serves until `shutdown`, and tells `usage` which tokens let requests in. Needs a multi-threaded runtime.
     pub(super) async fn serve(
         self,
         cache: Cache,
         clients: Clients,
+        usage: Usage,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
+        let bound = self.bound.with_access_log(move |entry| {
+            if let Some((source, revision)) = envoy::token_used(entry) {
+                usage.tell(Used { source, revision });
+            }
+        });
         let renewal = async {
             match self.certificates {
                 Some(certificates) => certificates.keep_fresh().await,
@@ -57,7 +64,7 @@ impl XdsServer {
             }
         };
         tokio::select! {
-            served = self.bound.serve(cache, clients, shutdown) => served,
+            served = bound.serve(cache, clients, shutdown) => served,
             never = renewal => match never {},
         }
     }

@@ -69,6 +69,16 @@ async fn when_the_api_server_has_forgotten_what_was_read_all_is_read_again_and_e
     let (world, echo) = world(&own, 0).await;
     // Envoy asks for a partner's routes when that calls for the first time.
     answers(&world.alice, "echo.bob.svc", 200).await;
+    // The first use of a token is noted, and changes its routes.
+    eventually("the token's first use is known and Envoy told of it", async || {
+        let tokens = world.bob.stored_status("alice-bob").await.unwrap().token_status;
+        let status = world.bob.status().await.unwrap();
+        let mut counts = status.envoys.iter().flat_map(|envoy| envoy.resources.values());
+        let is_told = counts.all(|counts| counts.acked == counts.sent);
+        let is_known = tokens.revision_token.heart_beat_time.is_some();
+        if is_known && is_told { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
     let before = updates(&world.bob).await;
     let read = world.bob.status().await.unwrap().source.last_read;
     // Nobody reads while etcd goes on and forgets.
