@@ -228,6 +228,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_that_ask_nothing_displace_each_other() {
+        let server = Server::start().await;
+        server.answers.add_permits(1);
+        let oldest = server.connect("").await;
+        let mut second = server.connect("").await;
+        let mut others = Vec::new();
+        for _ in 2..=MAX_SILENT {
+            others.push(server.connect("").await);
+        }
+        assert_eq!(rest(oldest).await, "");
+        second.write_all(REQUEST.as_bytes()).await.expect("is still there");
+        assert!(rest(second).await.ends_with("answer"));
+    }
+
+    #[tokio::test]
+    async fn connections_of_http2_end_after_a_time_of_rest() {
+        let server = Server::start().await;
+        server.answers.add_permits(1);
+        let stream = TokioIo::new(server.connect("").await);
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.expect("is HTTP/2");
+        let connection = tokio::spawn(connection);
+        let request = hyper::Request::get("http://x/").body(Body::empty()).expect("is valid");
+        let answer = sender.send_request(request).await.expect("is answered");
+        assert_eq!(answer.status(), 200);
+        drop(answer);
+        tokio::time::pause();
+        connection.await.expect("does not panic").expect("ends in good order");
+    }
+
+    #[tokio::test]
     async fn connections_beyond_the_limit_wait() {
         let server = Server::start().await;
         let mut connections = Vec::new();

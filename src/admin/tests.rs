@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use xds::{ListenAddress, Listener};
 
 use crate::app::Identity;
+use crate::handshake::Outcomes;
 use crate::http::{Limits, Target, send};
 use crate::program::Gateways;
 use crate::program::tests::translator;
@@ -49,6 +50,7 @@ impl Interface {
             complaints: Complaints::default(),
             dns_address: SocketAddr::from(([127, 0, 0, 1], 53)),
             dns: Arc::default(),
+            handshakes: Outcomes::default(),
             certificate: None,
         };
         let stop = CancellationToken::new();

@@ -2,7 +2,7 @@
 //!
 //! Everything that comes here is a stranger's input: it is bounded in size, time and number.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(crate) async fn serve(
     outcomes: Outcomes,
     shutdown: CancellationToken,
 ) {
-    let own_address = listener.local_addr().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip());
+    let own_address = listener.local_addr().map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     let server = Server { destination, outcomes, own_address, waiting: Places::new(MAX_WAITING) };
     let router = Router::new()
         .route("/handshake", post(answer_handshake).get(answer_probe))
@@ -95,7 +95,8 @@ async fn answer_handshake(
 ) -> (StatusCode, Json<HandshakeResponse>) {
     match server.read(body).await {
         Ok(request) => {
-            let answer = server.destination.answer(&request, server.client(peer, &headers)).await;
+            let client = client_address(peer, server.own_address, &headers);
+            let answer = server.destination.answer(&request, client).await;
             let refusal = answer.status.as_ref().filter(|status| status.code != 0);
             server.outcomes.count(refusal.map_or("Answered", |status| &status.reason));
             (StatusCode::OK, Json(answer))
@@ -116,7 +117,8 @@ async fn answer_probe(
     headers: HeaderMap,
 ) -> (StatusCode, Json<StatusResponse>) {
     let answer = |state| Json(StatusResponse { namespace: server.destination.domain().to_string(), state });
-    if !server.destination.limits.admit_probe(server.client(peer, &headers)) {
+    let client = client_address(peer, server.own_address, &headers);
+    if !server.destination.limits.admit_probe(client) {
         server.outcomes.count("TooManyProbes");
         return (StatusCode::TOO_MANY_REQUESTS, answer(TokenState::InternalError));
     }
@@ -130,8 +132,12 @@ impl Server {
     }
 
     async fn read_bytes(&self, body: Body) -> Result<Bytes, Unread> {
-        let length = body.size_hint().upper().unwrap_or(u64::MAX);
-        if length > LONG_REQUEST_BYTES as u64 && !self.destination.limits.admit_long() {
+        let length = body.size_hint();
+        if length.lower() > MAX_REQUEST_BYTES as u64 {
+            return Err(Unread::TooLong);
+        }
+        let may_be_long = length.upper().is_none_or(|most| most > LONG_REQUEST_BYTES as u64);
+        if may_be_long && !self.destination.limits.admit_long() {
             return Err(Unread::TooManyLong);
         }
         let place = self.waiting.take();
@@ -143,18 +149,18 @@ impl Server {
             },
         }
     }
+}
 
-    /// The address of the client. Envoy appends it to what its client sent, so the last one is true, if the request
-    /// comes from this machine, as Envoy's requests do.
-    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        let peer = peer.ip().to_canonical();
-        if !peer.is_loopback() && peer != self.own_address.to_canonical() {
-            return peer;
-        }
-        let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
-        let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-        last.unwrap_or(peer)
+/// The address of the client. Envoy appends it to what its client sent, so the last one is true, if the request comes
+/// from this machine, as Envoy's requests do.
+pub(super) fn client_address(peer: SocketAddr, own_address: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let peer = peer.ip().to_canonical();
+    if !peer.is_loopback() && peer != own_address.to_canonical() {
+        return peer;
     }
+    let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
+    let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    last.unwrap_or(peer)
 }
 
 async fn token_state(destination: &Destination, headers: &HeaderMap) -> TokenState {

@@ -1,14 +1,18 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use ::http::{Method, Request, Response, StatusCode};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use model::{InboundAuth, TOKEN_BYTES};
 use proto::handshake::{HandshakeResponse, StatusResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::world::{ALICE, Domain, inbound, request, request_with, route};
 use crate::handshake::mint::SHARE_BYTES;
+use crate::handshake::server::client_address;
+use crate::handshake::{Destination, Outcomes, serve};
 use crate::http::{Limits, Target, send};
 
 async fn bob() -> (Domain, SocketAddr) {
@@ -185,10 +189,125 @@ async fn garbage_is_refused_and_harms_nobody() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let (_bob, server) = bob().await;
-    let mut stream = TcpStream::connect(server).await.unwrap();
-    stream.write_all(b"POST /handshake HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").await.unwrap();
+    let mut stream = ask_slowly(server).await;
     tokio::time::pause();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+/// Half of a request, whose rest does not come.
+async fn ask_slowly(server: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    stream.write_all(b"POST /handshake HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_displace_each_other_and_delay_nobody() {
+    let (_bob, server) = bob().await;
+    let mut slow = JoinSet::new();
+    for _ in 0..200 {
+        let mut stream = ask_slowly(server).await;
+        slow.spawn(async move {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        });
+    }
+    let displaced = slow.join_next().await.unwrap().unwrap();
+    assert!(displaced.starts_with("HTTP/1.1 503 "), "{displaced}");
+    assert!(handshake(server).await.token.is_some());
+    tokio::time::pause();
+    let others = slow.join_all().await;
+    assert!(others.iter().any(|answer| answer.starts_with("HTTP/1.1 408 ")), "{others:?}");
+}
+
+#[tokio::test]
+async fn requests_that_are_far_too_long_are_read_at_times_only() {
+    let (_bob, server) = bob().await;
+    let mut long = JoinSet::new();
+    for _ in 0..100 {
+        long.spawn(async move { post(server, vec![b'['; 64 * 1024]).await.status() });
+    }
+    let statuses = long.join_all().await;
+    assert!(statuses.contains(&StatusCode::BAD_REQUEST), "{statuses:?}");
+    assert!(statuses.contains(&StatusCode::TOO_MANY_REQUESTS), "{statuses:?}");
+    assert!(handshake(server).await.token.is_some());
+}
+
+/// Asks a server that has no room left according to `exhaust`, until it says so: its room comes back with time.
+async fn asked_when_exhausted<T>(
+    exhaust: impl Fn(&Destination),
+    ask: impl AsyncFn(SocketAddr) -> T,
+    is_refused: impl Fn(&T) -> bool,
+) -> T {
+    for _ in 0..100 {
+        let bob = Domain::new("bob", &[route("alice", "bob")]);
+        let destination = bob.destination();
+        exhaust(&destination);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let _stop_on_drop = stop.clone().drop_guard();
+        tokio::spawn(serve(listener, destination, Outcomes::default(), stop));
+        let answer = ask(server).await;
+        if is_refused(&answer) {
+            return answer;
+        }
+    }
+    panic!("it is never refused");
+}
+
+#[tokio::test]
+async fn more_unsigned_handshakes_than_are_admitted_are_refused_in_kuscias_form() {
+    let alice = "alice".parse().unwrap();
+    let exhaust = |destination: &Destination| {
+        while destination.limits.admit_unsigned(&alice, [127, 0, 0, 1].into()) {}
+    };
+    let broken = serde_json::to_vec(&request_with("!".to_owned())).unwrap();
+    let ask = async |server| post(server, broken.clone()).await;
+    let says_so = |answer: &Response<Bytes>| {
+        String::from_utf8_lossy(answer.body()).contains("too many unsigned handshakes in the name of alice")
+    };
+    let answer = asked_when_exhausted(exhaust, ask, says_so).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let answer: HandshakeResponse = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(answer.status.unwrap().code, 500);
+}
+
+#[tokio::test]
+async fn more_probes_than_are_admitted_are_refused() {
+    let exhaust = |destination: &Destination| while destination.limits.admit_probe([127, 0, 0, 1].into()) {};
+    let ask = async |server| {
+        let probe = Request::get("/handshake").body(Bytes::new()).unwrap();
+        send(&Target::Tcp(server), probe, Limits::default()).await.unwrap()
+    };
+    let is_refused = |answer: &Response<Bytes>| answer.status() == StatusCode::TOO_MANY_REQUESTS;
+    let answer = asked_when_exhausted(exhaust, ask, is_refused).await;
+    let answer: StatusResponse = serde_json::from_slice(answer.body()).unwrap();
+    assert_eq!(i64::from(answer.state), 6);
+}
+
+#[test]
+fn the_client_is_whom_the_own_gateway_names_last() {
+    let own: IpAddr = "192.0.2.1".parse().unwrap();
+    for (peer, forwarded, client) in [
+        ("127.0.0.1", &["203.0.113.5"][..], "203.0.113.5"),
+        ("127.0.0.1", &["198.51.100.9, 203.0.113.5"], "203.0.113.5"),
+        ("127.0.0.1", &["198.51.100.9", "2001:db8::5"], "2001:db8::5"),
+        ("::ffff:127.0.0.1", &["203.0.113.5"], "203.0.113.5"),
+        ("192.0.2.1", &["203.0.113.5"], "203.0.113.5"),
+        ("127.0.0.1", &[], "127.0.0.1"),
+        ("127.0.0.1", &["203.0.113.5, unknown"], "127.0.0.1"),
+        ("192.0.2.2", &["203.0.113.5"], "192.0.2.2"),
+    ] {
+        let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+        let headers: HeaderMap = forwarded
+            .iter()
+            .map(|value| (::http::HeaderName::from_static("x-forwarded-for"), value.parse().unwrap()))
+            .collect();
+        let expected: IpAddr = client.parse().unwrap();
+        assert_eq!(client_address(peer, own, &headers), expected, "{peer} {forwarded:?}");
+    }
 }
