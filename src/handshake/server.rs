@@ -43,7 +43,8 @@ pub(crate) async fn serve(
     outcomes: Outcomes,
     shutdown: CancellationToken,
 ) {
-    let own_address = listener.local_addr().map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let own_address =
+        listener.local_addr().map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     let server = Server { destination, outcomes, own_address, waiting: Places::new(MAX_WAITING) };
     let router = Router::new()
         .route("/handshake", post(answer_handshake).get(answer_probe))
