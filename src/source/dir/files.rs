@@ -136,7 +136,10 @@ impl Files {
     /// files.
     fn look_at(&self, paths: &BTreeSet<PathBuf>, watcher: &Watcher) -> Option<Plan> {
         // What a link leads to can change without a word.
-        if self.tree.links.iter().any(|(link, target)| FileId::of(link).ok() != *target) {
+        let leads_elsewhere = |(link, target): (&PathBuf, &Result<FileId, io::ErrorKind>)| {
+            FileId::of(link).map_err(|error| error.kind()) != *target
+        };
+        if self.tree.links.iter().any(leads_elsewhere) {
             return None;
         }
         let linked = self.tree.links.keys().filter(|link| self.files.contains_key(link.as_path()));

@@ -30,8 +30,8 @@ pub(super) struct FileId {
 pub(super) struct Tree {
     /// The folders, each by one path.
     pub(super) folders: BTreeSet<PathBuf>,
-    /// The symbolic links, and what they lead to, if anything.
-    pub(super) links: BTreeMap<PathBuf, Option<FileId>>,
+    /// The symbolic links, and what they lead to, or why to nothing.
+    pub(super) links: BTreeMap<PathBuf, Result<FileId, io::ErrorKind>>,
     /// Files and folders of which nothing can be told.
     pub(super) unreadable: Vec<PathBuf>,
     /// What is wrong with files and folders that were not looked into.
@@ -93,7 +93,9 @@ impl<'a> Walk<'a> {
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         let metadata = fs::metadata(&path);
         if is_link {
-            self.tree.links.insert(path.clone(), metadata.as_ref().ok().map(FileId::from));
+            self.tree
+                .links
+                .insert(path.clone(), metadata.as_ref().map(FileId::from).map_err(io::Error::kind));
         }
         let metadata = match metadata {
             Ok(metadata) => metadata,

@@ -85,3 +85,15 @@ async fn a_folder_that_is_reached_by_another_path_is_still_watched() {
     folders.write("later/a.yaml", &route("a", "two"));
     assert_eq!(running.change().await, "Apply DomainRoute alice/a to=two");
 }
+
+#[tokio::test]
+async fn a_link_that_leads_to_nothing_any_more_is_in_no_circle_any_more() {
+    let folders = Folders::with(&[("a.yaml", &route("a", "one"))]);
+    let manifests = folders.manifests();
+    symlink("shown", manifests.join(".hidden")).expect("a link");
+    symlink(".hidden", manifests.join("shown")).expect("a link");
+    let (mut running, _) = folders.start().await;
+    running.problem(&manifests.join("shown"), "cannot be read").await;
+    fs::remove_file(manifests.join(".hidden")).expect("a removed link");
+    assert_eq!(running.report(|report| report.problems.is_empty()).await.files, Some(1));
+}
