@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use certs::CertState;
 use envoy::{KeyMaterial, Resource, Translator};
-use model::{DomainId, InboundAuth, Snapshot};
+use model::{DomainId, InboundAuth, OutboundAuth, Snapshot};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -128,6 +128,12 @@ impl Gateways {
         self.hold(ResourceType::RouteConfiguration, &envoy::routes_from(source), has_token).await;
     }
 
+    /// Returns once every connected gateway, and at least one, sends the token of `revision` to `destination`.
+    pub(crate) async fn send_token(&self, destination: &DomainId, revision: i64) {
+        let has_token = |snapshot: &Snapshot| sends(snapshot, destination, revision);
+        self.hold(ResourceType::RouteConfiguration, &envoy::routes_to(destination), has_token).await;
+    }
+
     /// Returns once every connected gateway, and at least one, has a route to `destination`.
     pub(crate) async fn lead_to(&self, destination: &DomainId) {
         let has_route = |snapshot: &Snapshot| snapshot.outbound.contains_key(destination);
@@ -168,6 +174,16 @@ fn accepts(snapshot: &Snapshot, source: &DomainId, revision: i64) -> bool {
     match &route.auth {
         InboundAuth::Token { accepted, .. } => accepted.iter().any(|token| token.revision == revision),
         InboundAuth::None => true,
+    }
+}
+
+fn sends(snapshot: &Snapshot, destination: &DomainId, revision: i64) -> bool {
+    let Some(route) = snapshot.outbound.get(destination) else { return false };
+    match &route.auth {
+        OutboundAuth::Token { sending, .. } => {
+            sending.as_ref().is_some_and(|token| token.revision == revision)
+        }
+        OutboundAuth::None => true,
     }
 }
 

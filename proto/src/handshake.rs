@@ -116,6 +116,9 @@ pub struct Status {
     /// Why it failed, for a human.
     #[serde(skip_serializing_if = "is_zero")]
     pub message: String,
+    /// One word of why it failed, for programs; empty: not said. Not Kuscia's.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reason: String,
 }
 
 /// The destination's share of a token, and what the destination decided about it.
@@ -259,7 +262,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<HandshakeRequest>(&json).expect("decodes"), signed);
 
         let refusal = HandshakeResponse {
-            status: Some(Status { code: 500, message: "no".into() }),
+            status: Some(Status { code: 500, message: "no".into(), ..Status::default() }),
             last_request_time: 9,
             signature: "c2ln".into(),
             ..HandshakeResponse::default()
@@ -294,7 +297,7 @@ mod tests {
     #[test]
     fn a_refusal_has_no_token() {
         let response = HandshakeResponse {
-            status: Some(Status { code: 500, message: "no".into() }),
+            status: Some(Status { code: 500, message: "no".into(), ..Status::default() }),
             ..HandshakeResponse::default()
         };
         let json = serde_json::to_string(&response).expect("encodes");

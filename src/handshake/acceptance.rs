@@ -1,18 +1,23 @@
 //! This gateway's part in making a token ready: a token is, once every live gateway of the destination accepts it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::api::DomainRouteTokenStatus;
 use model::{Direction, DomainId, settle_tokens, with_listed};
 use tokio::sync::Notify;
-use tracing::warn;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
 
 use super::ledger::{Ledger, LedgerError};
 use super::negotiate::{CLOCK_CHECK, wait};
-use super::state;
+use super::state::{self, Expiry, Forgetting};
 use crate::program::Gateways;
 use crate::replicas::Replicas;
+
+/// How long the note of a proof may take to be stored.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a token does not become ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,21 +34,28 @@ pub(super) enum AcceptanceError {
 /// route is gone; `changed` tells that it is to be looked at.
 pub(super) async fn keep_accepted(tokens: &Acceptance, source: &DomainId, changed: &Notify) {
     let mut replicas = tokens.replicas.clone();
+    let mut expiry = Expiry::default();
+    let begun = Instant::now();
     loop {
         let route = tokens.ledger.snapshot().inbound.get(source).cloned();
         let Some(route) = route else { return };
         let status = &route.status.token_status;
         let now = Timestamp::now();
-        // One gateway for all of them.
-        let expiry = state::next_expiry(status).filter(|_| tokens.replicas.is_chosen(""));
+        // One gateway forgets for all of them.
+        let forgetting = if tokens.replicas.is_chosen("") {
+            expiry.next(status, now, begun.elapsed())
+        } else {
+            expiry = Expiry::default();
+            Forgetting::Nothing
+        };
         let look_again = async {
             tokio::select! {
                 () = changed.notified() => {}
                 () = replicas.changed() => {}
-                () = wait(expiry.unwrap_or_default(), changed), if expiry.is_some() => {}
+                () = pause(forgetting) => {}
             }
         };
-        let outcome = if expiry.is_some_and(|time| time <= now) {
+        let outcome = if forgetting == Forgetting::Now {
             tokens.forget_expired(source, now).await
         } else if tokens.is_due(status) {
             tokens.settle(source).await
@@ -58,8 +70,17 @@ pub(super) async fn keep_accepted(tokens: &Acceptance, source: &DomainId, change
         };
         if let Err(error) = outcome {
             warn!(%source, %error, "the tokens of a source are not up to date; retrying");
+            expiry.troubled();
             wait(now + CLOCK_CHECK, changed).await;
         }
+    }
+}
+
+/// Returns when it is time to look after expired tokens again. The clock may be set meanwhile.
+async fn pause(forgetting: Forgetting) {
+    match forgetting {
+        Forgetting::Wait(time) => sleep(time.min(CLOCK_CHECK)).await,
+        Forgetting::Nothing | Forgetting::Now => std::future::pending().await,
     }
 }
 
@@ -117,6 +138,16 @@ impl Acceptance {
     pub(super) async fn settle(&self, source: &DomainId) -> Result<(), LedgerError> {
         let change = |status: &_| self.settled(status);
         self.ledger.change_tokens(Direction::Inbound, source, change).await.map(drop)
+    }
+
+    /// Notes that the source proved that it has the token of `revision`, if that is not known yet.
+    pub(crate) async fn note_proof(&self, source: &DomainId, revision: i64) {
+        let change = |status: &_| state::with_proven(status, revision, Timestamp::now());
+        let noted = self.ledger.change_tokens(Direction::Inbound, source, change);
+        let noted = timeout(PROOF_TIMEOUT, noted).await.unwrap_or(Err(LedgerError::NotStored));
+        if let Err(error) = noted {
+            debug!(%source, revision, %error, "proof of a token not stored; its next use repeats it");
+        }
     }
 
     async fn forget_expired(&self, source: &DomainId, now: Timestamp) -> Result<(), LedgerError> {

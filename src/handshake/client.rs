@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use certs::{DomainKey, Fingerprint, PublicKey};
+use certs::{DomainKey, Fingerprint};
 use jiff::Timestamp;
-use model::{DomainId, TOKEN_BYTES, TokenValue};
+use model::{DomainId, TOKEN_BYTES, TokenMethod, TokenSettings, TokenValue};
 use proto::handshake::{
-    Ciphertext, HandshakeKind, HandshakeRequest, HandshakeResponse, StatusResponse, TokenConfig, TokenState,
+    Ciphertext, HandshakeKind, HandshakeRequest, HandshakeResponse, Status, StatusResponse, TokenConfig,
+    TokenState,
 };
 use zeroize::Zeroizing;
 
 use super::mint::SHARE_BYTES;
+use super::signing::{WrongSignature, sign_request, verify_answer};
 use crate::http::{Cause, Error, Limits, Target, send};
 
 /// An answer is some hundred bytes; a peer may not make us read more than this.
@@ -42,9 +44,6 @@ pub(super) enum CallError {
     /// What came is not the answer of a handshake service.
     #[error("what answers for {destination} is no handshake service: {problem}; check the route's endpoint")]
     BadAnswer { destination: DomainId, problem: String },
-    /// The token ends before it begins.
-    #[error("the token of {destination} ended at {expires} by this domain's clock; set both clocks")]
-    ClocksDiffer { destination: DomainId, expires: Timestamp },
     /// Another domain answered.
     #[error("domain {actual:?} answers where {expected} was expected; check the route's endpoint")]
     OtherDomain { expected: DomainId, actual: String },
@@ -52,7 +51,25 @@ pub(super) enum CallError {
     #[error(
         "{destination} refused: {message} (key of this domain: {own_key}; of {destination}, by the route: {peer_key})"
     )]
-    Refused { destination: DomainId, message: String, own_key: Fingerprint, peer_key: Fingerprint },
+    Refused {
+        destination: DomainId,
+        reason: &'static str,
+        message: String,
+        own_key: Fingerprint,
+        peer_key: Fingerprint,
+        /// A request of a time shortly after this one would not be refused for its time: nanoseconds since the Unix
+        /// epoch. The destination has signed that it is so.
+        expected_time: Option<i64>,
+    },
+    /// The answer must be signed.
+    #[error(
+        "the answer of {destination} is not signed, but must be: tokenConfig.handshake of the route says so, or \
+         {destination} has signed before; if it cannot any more, set that to \"compatible\""
+    )]
+    NotSigned { destination: DomainId },
+    /// The answer was altered, or somebody else signed it.
+    #[error("the answer of {destination} is not signed by its key {peer_key}, as the route has it")]
+    WrongSignature { destination: DomainId, peer_key: Fingerprint },
     /// The destination's share is not encrypted for this domain's key.
     #[error(
         "the share of {destination} is not encrypted for this domain's key {own_key}: it seems to hold another one"
@@ -64,6 +81,10 @@ pub(super) enum CallError {
 }
 
 impl CallError {
+    fn internal(error: impl std::fmt::Display) -> Self {
+        Self::Internal(error.to_string())
+    }
+
     fn bad_answer(destination: &DomainId, problem: &str) -> Self {
         Self::BadAnswer { destination: destination.clone(), problem: problem.to_owned() }
     }
@@ -84,20 +105,38 @@ impl CallError {
             Self::NoAnswer { .. } => "DestinationUnreachable",
             Self::Http { status, .. } if status.is_server_error() => "DestinationUnreachable",
             Self::Http { .. } | Self::BadAnswer { .. } => "NotAHandshakeService",
-            Self::ClocksDiffer { .. } => "ClocksDiffer",
             Self::OtherDomain { .. } => "OtherDomainAnswered",
-            Self::Refused { .. } => "HandshakeRefused",
-            Self::KeyMismatch { .. } => "KeyMismatch",
+            Self::Refused { reason, .. } => reason,
+            Self::NotSigned { .. } => "SignatureMissing",
+            Self::WrongSignature { .. } => "SignatureWrong",
+            Self::KeyMismatch { .. } => "KeyUnknownToPeer",
             Self::Internal(_) => "InternalError",
         }
     }
 }
 
+/// What is asked of a destination.
+pub(super) struct Terms<'a> {
+    pub(super) settings: &'a TokenSettings,
+    /// Revision of the token in use, or 0.
+    pub(super) revision: i64,
+    /// Nanoseconds since the Unix epoch.
+    pub(super) request_time: i64,
+    /// A token counts only if the destination has signed it.
+    pub(super) must_be_signed: bool,
+}
+
+/// This side's half of a token.
+type Share = Zeroizing<[u8; SHARE_BYTES]>;
+
 /// A token fresh from a handshake.
 pub(super) struct Negotiated {
     pub(super) value: TokenValue,
     pub(super) revision: i64,
+    /// By the destination's clock.
     pub(super) expires: Timestamp,
+    /// When it was asked for, where both sides have signed.
+    pub(super) request_time: Option<i64>,
 }
 
 /// Calls destinations in the name of one domain.
@@ -110,56 +149,94 @@ pub(super) struct HandshakeClient {
 }
 
 impl HandshakeClient {
-    /// Negotiates a token with `destination`, which holds `peer_key`; `revision` is the one in use, or 0.
+    /// Negotiates a token with `destination`.
     pub(super) async fn negotiate(
         &self,
         destination: &DomainId,
-        peer_key: &PublicKey,
-        revision: i64,
-        now: Timestamp,
+        terms: &Terms<'_>,
     ) -> Result<Negotiated, CallError> {
-        let mut token = Zeroizing::new([0; TOKEN_BYTES]);
-        let internal = |error: &dyn std::error::Error| CallError::Internal(error.to_string());
-        aws_lc_rs::rand::fill(&mut token[..SHARE_BYTES]).map_err(|error| internal(&error))?;
-        let sealed = peer_key.seal(&token[..SHARE_BYTES]).map_err(|error| internal(&error))?;
-        let own_key = self.key.public_key();
-        let request = HandshakeRequest {
-            domain_id: self.domain.to_string(),
-            kind: HandshakeKind::Rsa,
-            token_config: Some(TokenConfig {
-                token: Ciphertext(sealed),
-                revision,
-                pubhash: own_key.pubhash(),
-            }),
-            request_time: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
-        };
-        let body = serde_json::to_vec(&request).map_err(|error| internal(&error))?;
-        let request = self.request(Method::POST, destination).header("content-type", "application/json");
-        let response = self.call(destination, request, body.into(), NEGOTIATION_TIMEOUT).await?;
+        let (request, share) = self.ask(destination, terms)?;
+        let body = serde_json::to_vec(&request).map_err(CallError::internal)?;
+        let post = self.request(Method::POST, destination).header("content-type", "application/json");
+        let response = self.call(destination, post, body.into(), NEGOTIATION_TIMEOUT).await?;
         let bad = |problem: &str| CallError::bad_answer(destination, problem);
         let answer: HandshakeResponse =
             serde_json::from_slice(response.body()).map_err(|_| bad("the answer is not its JSON"))?;
+        let peer_key = &terms.settings.peer_key;
+        let is_signed = verify_answer(&answer, &request, destination.as_str(), peer_key);
+        let is_signed = is_signed.map_err(|WrongSignature| CallError::WrongSignature {
+            destination: destination.clone(),
+            peer_key: peer_key.fingerprint(),
+        })?;
         let status = answer.status.ok_or_else(|| bad("the answer has no status"))?;
         if status.code != 0 {
             return Err(CallError::Refused {
                 destination: destination.clone(),
+                reason: refusal_reason(&status),
                 message: quoted(&status.message),
-                own_key: own_key.fingerprint(),
+                own_key: self.key.public_key().fingerprint(),
                 peer_key: peer_key.fingerprint(),
+                expected_time: Some(answer.last_request_time).filter(|time| is_signed && *time > 0),
             });
         }
+        if terms.must_be_signed && !is_signed {
+            return Err(CallError::NotSigned { destination: destination.clone() });
+        }
         let answer = answer.token.ok_or_else(|| bad("the answer has no token"))?;
-        let share = self.key.open(&answer.token.0, SHARE_BYTES).map_err(|_| CallError::KeyMismatch {
-            destination: destination.clone(),
-            own_key: own_key.fingerprint(),
-        })?;
-        token[SHARE_BYTES..].copy_from_slice(&share);
+        let value = self.whole(destination, &answer, share)?;
         let expires = Timestamp::from_nanosecond(answer.expiration_time.into());
         let expires = expires.map_err(|_| bad("the token's end is no time"))?;
-        if expires <= now {
-            return Err(CallError::ClocksDiffer { destination: destination.clone(), expires });
+        let request_time = is_signed.then_some(request.request_time);
+        Ok(Negotiated { value, revision: answer.revision.into(), expires, request_time })
+    }
+
+    /// A request for a token, and this side's share of it, where it has one.
+    fn ask(
+        &self,
+        destination: &DomainId,
+        terms: &Terms<'_>,
+    ) -> Result<(HandshakeRequest, Option<Share>), CallError> {
+        let mut request = HandshakeRequest {
+            domain_id: self.domain.to_string(),
+            kind: HandshakeKind::Uid,
+            request_time: terms.request_time,
+            ..HandshakeRequest::default()
+        };
+        let mut share = None;
+        if terms.settings.method == TokenMethod::Rsa {
+            let bytes = share.insert(Zeroizing::new([0; SHARE_BYTES]));
+            aws_lc_rs::rand::fill(&mut bytes[..]).map_err(CallError::internal)?;
+            let sealed = terms.settings.peer_key.seal(&bytes[..]).map_err(CallError::internal)?;
+            request.kind = HandshakeKind::Rsa;
+            request.token_config = Some(TokenConfig {
+                token: Ciphertext(sealed),
+                revision: terms.revision,
+                pubhash: self.key.public_key().pubhash(),
+            });
         }
-        Ok(Negotiated { value: TokenValue::new(*token), revision: answer.revision.into(), expires })
+        sign_request(&mut request, destination.as_str(), &self.key).map_err(CallError::internal)?;
+        Ok((request, share))
+    }
+
+    /// The token of which this side has `share`, and the destination gives the rest.
+    fn whole(
+        &self,
+        destination: &DomainId,
+        answer: &proto::handshake::Token,
+        share: Option<Share>,
+    ) -> Result<TokenValue, CallError> {
+        let missing = TOKEN_BYTES - share.as_ref().map_or(0, |share| share.len());
+        let rest = self.key.open(&answer.token.0, missing).map_err(|_| CallError::KeyMismatch {
+            destination: destination.clone(),
+            own_key: self.key.public_key().fingerprint(),
+        })?;
+        let mut token = Zeroizing::new([0; TOKEN_BYTES]);
+        let (own, others) = token.split_at_mut(TOKEN_BYTES - missing);
+        if let Some(share) = share {
+            own.copy_from_slice(&share[..]);
+        }
+        others.copy_from_slice(&rest);
+        Ok(TokenValue::new(*token))
     }
 
     /// Asks `destination` for the state of the token of `revision`, and proves with `token` that this domain has it.
@@ -170,8 +247,7 @@ impl HandshakeClient {
         token: &TokenValue,
     ) -> Result<TokenState, CallError> {
         let token = Zeroizing::new(token.header_value());
-        let mut token =
-            HeaderValue::from_str(&token).map_err(|error| CallError::Internal(error.to_string()))?;
+        let mut token = HeaderValue::from_str(&token).map_err(CallError::internal)?;
         token.set_sensitive(true);
         let request = self
             .request(Method::GET, destination)
@@ -185,6 +261,14 @@ impl HandshakeClient {
             return Err(CallError::OtherDomain { expected: destination.clone(), actual });
         }
         Ok(answer.state)
+    }
+
+    /// Sends a request the way that applications' requests take, with the token that the gateway puts in. Any answer
+    /// is one.
+    pub(super) async fn try_data_path(&self, destination: &DomainId) -> Result<Response<Bytes>, CallError> {
+        let request = Request::get(format!("http://{}/", destination.datapath_host()));
+        let request = request.body(Bytes::new()).map_err(CallError::internal)?;
+        self.send(destination, request, PROBE_TIMEOUT).await
     }
 
     fn request(&self, method: Method, destination: &DomainId) -> ::http::request::Builder {
@@ -201,13 +285,8 @@ impl HandshakeClient {
         body: Bytes,
         total: Duration,
     ) -> Result<Response<Bytes>, CallError> {
-        let request = request.body(body).map_err(|error| CallError::Internal(error.to_string()))?;
-        let limits = Limits { total, body: MAX_ANSWER_BYTES, ..Limits::default() };
-        let response =
-            send(&Target::Tcp(self.gateway), request, limits).await.map_err(|error| match error.cause {
-                Cause::Refused | Cause::Connect(_) => CallError::OwnGateway(error),
-                cause => CallError::NoAnswer { destination: destination.clone(), cause: cause.to_string() },
-            })?;
+        let request = request.body(body).map_err(CallError::internal)?;
+        let response = self.send(destination, request, total).await?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -216,6 +295,42 @@ impl HandshakeClient {
         let message = hops.map_or_else(body, ToOwned::to_owned);
         Err(CallError::Http { status: response.status(), message: quoted(&message) })
     }
+
+    async fn send(
+        &self,
+        destination: &DomainId,
+        request: Request<Bytes>,
+        total: Duration,
+    ) -> Result<Response<Bytes>, CallError> {
+        let limits = Limits { total, body: MAX_ANSWER_BYTES, ..Limits::default() };
+        send(&Target::Tcp(self.gateway), request, limits).await.map_err(|error| match error.cause {
+            Cause::Refused | Cause::Connect(_) => CallError::OwnGateway(error),
+            cause => CallError::NoAnswer { destination: destination.clone(), cause: cause.to_string() },
+        })
+    }
+}
+
+/// One word for why a destination refused: what it says itself, or what Kuscia's words mean.
+fn refusal_reason(status: &Status) -> &'static str {
+    const KNOWN: [&str; 8] = [
+        "RouteMissing",
+        "KeyUnknownToPeer",
+        "PeerKeyDiffers",
+        "SignatureMissing",
+        "SignatureWrong",
+        "ClocksDiffer",
+        "TooManyHandshakes",
+        "TokenNotReady",
+    ];
+    const KUSCIAS: [(&str, &str); 3] = [
+        ("not found in dest domain", "RouteMissing"),
+        ("publickey hash mismatch", "KeyUnknownToPeer"),
+        ("may be not correct", "PeerKeyDiffers"),
+    ];
+    let said = KNOWN.into_iter().find(|known| *known == status.reason);
+    let meant =
+        || KUSCIAS.iter().find(|(words, _)| status.message.contains(words)).map(|(_, reason)| *reason);
+    said.or_else(meant).unwrap_or("HandshakeRefused")
 }
 
 /// A peer's words, short and without control characters, so that they may stand in a log or a status.

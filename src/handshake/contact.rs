@@ -1,12 +1,19 @@
 //! What an exchange with a destination showed, as the route's status tells it.
+//!
+//! Three conditions, each of which takes the one before it: `Reachable`, `Authenticated`, `DataPath`.
 
+use ::http::Response;
+use bytes::Bytes;
 use jiff::Timestamp;
 use model::api::{Condition, ConditionStatus, DomainRouteStatus, Time};
 use model::{DomainId, StatusChange};
 use proto::handshake::TokenState;
 
 use super::client::CallError;
+use super::findings::{DataPath, Finding, Layer, headers_stripped, of_data_path};
 use super::ledger::LedgerError;
+
+const DATA_PATH: &str = "DataPath";
 
 /// Why a route has no new token.
 #[derive(Debug, thiserror::Error)]
@@ -17,73 +24,152 @@ pub(super) enum NegotiationError {
     /// It came, and is lost.
     #[error("the token could not be kept: {0}")]
     Ledger(#[from] LedgerError),
+    /// It came after another one.
+    #[error("another gateway of this domain has stored another token meanwhile")]
+    Superseded,
 }
 
 /// What an exchange with a destination showed.
 pub(super) struct Contact {
-    unreachable: bool,
+    /// What it showed of `Reachable` and `Authenticated`, if it was about them.
+    link: Option<(Shown, Shown)>,
+    /// What it showed of `DataPath`; `None`: nothing.
+    data_path: Option<Shown>,
+}
+
+/// What there is to say in a condition.
+struct Shown {
+    status: ConditionStatus,
     reason: &'static str,
-    problem: Option<String>,
+    /// What is wrong, for people; empty where nothing is.
+    message: String,
 }
 
 impl Contact {
     /// The destination gave a new token.
     pub(super) fn negotiated() -> Self {
-        Self { unreachable: false, reason: "TokenNegotiated", problem: None }
+        Self::answered(Shown::good("TokenNegotiated"))
     }
 
-    /// No new token, or no answer to a probe.
-    pub(super) fn failed(error: &NegotiationError) -> Self {
-        let (unreachable, reason) = match error {
-            NegotiationError::Call(call) => (call.is_unreachable(), call.reason()),
-            NegotiationError::Ledger(_) => (false, "TokenNotStored"),
+    /// No new token, or no answer to a probe. What was found out about it takes the place of the error's own words.
+    pub(super) fn failed(error: &NegotiationError, finding: Option<&Finding>) -> Self {
+        let (layer, reason, message) = match (finding, error) {
+            (Some(finding), _) => (finding.layer, finding.reason, finding.message.clone()),
+            (None, NegotiationError::Call(call)) => {
+                let layer = if call.is_unreachable() { Layer::Reach } else { Layer::Trust };
+                (layer, call.reason(), error.to_string())
+            }
+            (None, NegotiationError::Ledger(_)) => (Layer::Trust, "TokenNotStored", error.to_string()),
+            (None, NegotiationError::Superseded) => (Layer::Trust, "TokenSuperseded", error.to_string()),
         };
-        Self { unreachable, reason, problem: Some(error.to_string()) }
+        match layer {
+            Layer::Reach => Self {
+                link: Some((Shown::bad(reason, message), Shown::unknown())),
+                data_path: Some(Shown::unknown()),
+            },
+            Layer::Trust => Self::answered(Shown::bad(reason, message)),
+        }
     }
 
     /// The destination answered a probe of `revision`.
     pub(super) fn probed(state: TokenState, destination: &DomainId, revision: i64) -> Self {
-        let (reason, problem) = match state {
-            TokenState::TokenReady => ("TokenReady", None),
-            TokenState::NoAuthentication => (
-                "RouteMissing",
-                Some(format!("{destination} has no route from this domain; it must add one")),
-            ),
-            TokenState::TokenNotFound => {
-                let problem = format!("{destination} does not know revision {revision}; negotiating anew");
-                ("TokenUnknown", Some(problem))
+        let failing = "ask its operator for `networkmesh status`";
+        Self::answered(match state {
+            TokenState::TokenReady => Shown::good("TokenReady"),
+            TokenState::NoAuthentication => {
+                let message =
+                    format!("{destination} has no route from this domain; its operator must add one");
+                Shown::bad("RouteMissing", message)
             }
-            other => ("TokenNotReady", Some(format!("{destination} says {other:?} of revision {revision}"))),
+            TokenState::TokenNotFound => {
+                let message = format!("{destination} does not know revision {revision}; negotiating anew");
+                Shown::bad("TokenUnknown", message)
+            }
+            TokenState::TokenNotReady => {
+                let message = format!(
+                    "{destination} has the token of revision {revision}, but its gateways do not accept it yet; if that \
+                     stays, {failing}"
+                );
+                Shown::bad("TokenNotReady", message)
+            }
+            TokenState::DomainIdInputInvalid => {
+                Shown::bad("HeadersStripped", headers_stripped(destination, "Kuscia-Source"))
+            }
+            TokenState::TokenRevisionInputInvalid => {
+                Shown::bad("HeadersStripped", headers_stripped(destination, "Kuscia-Token-Revision"))
+            }
+            TokenState::InternalError | TokenState::NetworkUnreachable => {
+                let message =
+                    format!("{destination} cannot tell of revision {revision} ({state:?}); {failing}");
+                Shown::bad("FailedAtPeer", message)
+            }
+        })
+    }
+
+    /// What came of a request with the token to the datapath host of `destination`.
+    pub(super) fn data_path(answer: &Result<Response<Bytes>, CallError>, destination: &DomainId) -> Self {
+        let shown = match of_data_path(answer, destination) {
+            DataPath::Open(reason) => Shown::good(reason),
+            DataPath::Closed(reason, message) => Shown::bad(reason, message),
         };
-        Self { unreachable: false, reason, problem }
+        Self { link: None, data_path: Some(shown) }
     }
 
     /// What is wrong, for people.
     pub(super) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+        let link = self.link.iter().flat_map(|(reachable, authenticated)| [reachable, authenticated]);
+        let mut all = link.chain(&self.data_path);
+        all.find(|shown| shown.status == ConditionStatus::False).map(|shown| shown.message.as_str())
     }
 
     /// What `status` does not say yet.
     pub(super) fn changes(&self, status: &DomainRouteStatus) -> Vec<StatusChange> {
-        let unreached = self.problem().filter(|_| self.unreachable);
-        let reached = if self.unreachable { self.reason } else { "Answered" };
-        let changes = [
-            StatusChange::Condition(condition("Reachable", reached, unreached)),
-            StatusChange::Condition(condition("Authenticated", self.reason, self.problem())),
-            StatusChange::Destination { authorized: self.problem.is_none(), unreachable: self.unreachable },
-        ];
+        let mut changes = Vec::new();
+        if let Some((reachable, authenticated)) = &self.link {
+            changes.push(reachable.condition("Reachable"));
+            changes.push(authenticated.condition("Authenticated"));
+            changes.push(StatusChange::Destination {
+                authorized: authenticated.status == ConditionStatus::True,
+                unreachable: reachable.status == ConditionStatus::False,
+            });
+        }
+        let is_told = || status.conditions.iter().any(|known| known.type_ == DATA_PATH);
+        let data_path =
+            self.data_path.iter().filter(|shown| shown.status != ConditionStatus::Unknown || is_told());
+        changes.extend(data_path.map(|shown| shown.condition(DATA_PATH)));
         changes.into_iter().filter(|change| change.apply(&mut status.clone())).collect()
+    }
+
+    /// The destination was reached.
+    fn answered(authenticated: Shown) -> Self {
+        Self { link: Some((Shown::good("Answered"), authenticated)), data_path: None }
     }
 }
 
-fn condition(type_: &str, reason: &str, problem: Option<&str>) -> Condition {
-    Condition {
-        type_: type_.to_owned(),
-        status: if problem.is_none() { ConditionStatus::True } else { ConditionStatus::False },
-        reason: reason.to_owned(),
-        message: problem.unwrap_or_default().to_owned(),
-        gateway: None,
-        last_transition_time: Some(Time(Timestamp::now())),
+impl Shown {
+    fn good(reason: &'static str) -> Self {
+        Self { status: ConditionStatus::True, reason, message: String::new() }
+    }
+
+    fn bad(reason: &'static str, message: String) -> Self {
+        Self { status: ConditionStatus::False, reason, message }
+    }
+
+    /// Nobody can tell while the destination is not reached.
+    fn unknown() -> Self {
+        let message = "the destination's gateway is not reached: see Reachable".to_owned();
+        Self { status: ConditionStatus::Unknown, reason: "NotReached", message }
+    }
+
+    fn condition(&self, type_: &str) -> StatusChange {
+        StatusChange::Condition(Condition {
+            type_: type_.to_owned(),
+            status: self.status,
+            reason: self.reason.to_owned(),
+            message: self.message.clone(),
+            gateway: None,
+            last_transition_time: Some(Time(Timestamp::now())),
+        })
     }
 }
 
@@ -108,28 +194,92 @@ mod tests {
         conditions.map(|known| (known.type_.as_str(), known.status, known.reason.as_str())).collect()
     }
 
-    #[test]
-    fn an_unreachable_destination_is_neither_reachable_nor_authenticated() {
+    fn unreachable() -> Contact {
         let error = CallError::NoAnswer { destination: bob(), cause: "it hangs".to_owned() };
-        let status = after(&Contact::failed(&error.into()), &DomainRouteStatus::default());
-        let expected = [
-            ("Reachable", ConditionStatus::False, "DestinationUnreachable"),
-            ("Authenticated", ConditionStatus::False, "DestinationUnreachable"),
-        ];
-        assert_eq!(shown(&status), expected);
-        assert!(status.is_destination_unreachable && !status.is_destination_authorized);
+        let message = "it hangs; shake it".to_owned();
+        let finding = Finding { layer: Layer::Reach, reason: "AnswerTimeout", message };
+        Contact::failed(&error.into(), Some(&finding))
+    }
+
+    fn data_path_of(status: u16) -> Contact {
+        let response = Response::builder()
+            .status(status)
+            .header("kuscia-datapath", "bob")
+            .header("kuscia-error-message", "<alice/a/internal> => <bob/b/external $x$ y>");
+        Contact::data_path(&Ok(response.body(Bytes::new()).expect("is valid")), &bob())
     }
 
     #[test]
-    fn a_destination_that_refuses_is_reachable() {
-        let contact = Contact::probed(TokenState::NoAuthentication, &bob(), 3);
-        let status = after(&contact, &DomainRouteStatus::default());
+    fn what_lies_behind_an_unreachable_gateway_is_unknown() {
+        let status = after(&unreachable(), &DomainRouteStatus::default());
         let expected = [
-            ("Reachable", ConditionStatus::True, "Answered"),
-            ("Authenticated", ConditionStatus::False, "RouteMissing"),
+            ("Reachable", ConditionStatus::False, "AnswerTimeout"),
+            ("Authenticated", ConditionStatus::Unknown, "NotReached"),
         ];
         assert_eq!(shown(&status), expected);
-        assert!(!status.is_destination_unreachable && !status.is_destination_authorized);
+        assert_eq!(status.conditions[0].message, "it hangs; shake it");
+        assert!(status.is_destination_unreachable && !status.is_destination_authorized);
+
+        let well = after(&data_path_of(200), &after(&Contact::negotiated(), &DomainRouteStatus::default()));
+        assert_eq!(shown(&well)[2], ("DataPath", ConditionStatus::True, "Answered"));
+        let status = after(&unreachable(), &well);
+        assert_eq!(shown(&status)[2], ("DataPath", ConditionStatus::Unknown, "NotReached"));
+    }
+
+    #[test]
+    fn an_error_that_nobody_looked_into_speaks_for_itself() {
+        let error = CallError::NoAnswer { destination: bob(), cause: "it hangs".to_owned() };
+        let contact = Contact::failed(&error.into(), None);
+        assert!(contact.problem().is_some_and(|problem| problem.contains("it hangs")));
+        let status = after(&contact, &DomainRouteStatus::default());
+        assert_eq!(shown(&status)[0].1, ConditionStatus::False);
+
+        let contact = Contact::failed(&NegotiationError::Superseded, None);
+        let expected = [
+            ("Reachable", ConditionStatus::True, "Answered"),
+            ("Authenticated", ConditionStatus::False, "TokenSuperseded"),
+        ];
+        assert_eq!(shown(&after(&contact, &DomainRouteStatus::default())), expected);
+    }
+
+    #[test]
+    fn each_state_of_a_token_has_its_reason_and_what_to_do() {
+        for (state, reason, words) in [
+            (TokenState::NoAuthentication, "RouteMissing", "bob has no route from this domain"),
+            (TokenState::TokenNotFound, "TokenUnknown", "revision 3"),
+            (TokenState::TokenNotReady, "TokenNotReady", "networkmesh status"),
+            (TokenState::DomainIdInputInvalid, "HeadersStripped", "header Kuscia-Source,"),
+            (TokenState::TokenRevisionInputInvalid, "HeadersStripped", "header Kuscia-Token-Revision,"),
+            (TokenState::InternalError, "FailedAtPeer", "InternalError"),
+            (TokenState::NetworkUnreachable, "FailedAtPeer", "NetworkUnreachable"),
+        ] {
+            let contact = Contact::probed(state, &bob(), 3);
+            let problem = contact.problem().expect("something is wrong");
+            assert!(problem.contains(words) && problem.contains(';'), "{problem}");
+            let status = after(&contact, &DomainRouteStatus::default());
+            let expected = [
+                ("Reachable", ConditionStatus::True, "Answered"),
+                ("Authenticated", ConditionStatus::False, reason),
+            ];
+            assert_eq!(shown(&status), expected);
+            assert!(!status.is_destination_unreachable && !status.is_destination_authorized);
+        }
+    }
+
+    #[test]
+    fn the_data_path_is_a_condition_of_its_own() {
+        let well = after(&Contact::negotiated(), &DomainRouteStatus::default());
+        let closed = data_path_of(401);
+        assert!(closed.problem().is_some());
+        let status = after(&closed, &well);
+        let expected = [
+            ("Reachable", ConditionStatus::True, "Answered"),
+            ("Authenticated", ConditionStatus::True, "TokenNegotiated"),
+            ("DataPath", ConditionStatus::False, "TokenRejected"),
+        ];
+        assert_eq!(shown(&status), expected);
+        assert!(status.is_destination_authorized, "the token itself is fine");
+        assert_eq!(shown(&after(&data_path_of(404), &status))[2].2, "AnsweredAsKuscia");
     }
 
     #[test]
@@ -139,5 +289,7 @@ mod tests {
         assert_eq!(Contact::negotiated().changes(&status), []);
         let ready = Contact::probed(TokenState::TokenReady, &bob(), 1);
         assert_eq!(ready.changes(&status).len(), 1, "only the reason differs");
+        let status = after(&data_path_of(200), &status);
+        assert_eq!(data_path_of(200).changes(&status), []);
     }
 }

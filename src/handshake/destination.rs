@@ -2,24 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use certs::{Fingerprint, PublicKey};
+use certs::PublicKey;
 use jiff::Timestamp;
-use model::api::DomainRouteToken;
+use model::api::{DomainRouteStatus, DomainRouteToken};
 use model::{Direction, DomainId, InboundAuth, Token, TokenSettings};
-use proto::handshake::{Ciphertext, HandshakeKind, HandshakeRequest, TokenConfig, TokenState};
-use tokio::sync::Semaphore;
+use proto::handshake::{
+    Ciphertext, HandshakeKind, HandshakeRequest, HandshakeResponse, Status, TokenConfig, TokenState,
+};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::acceptance::{Acceptance, AcceptanceError};
-use super::ledger::LedgerError;
-use super::mint::{MintError, Minted, mint};
-use super::state;
+use super::limits::Limits;
+use super::mint::{MintError, Minted, mint, mint_alone};
+use super::refusal::Refusal;
+use super::signing::{self, NoRandomness, WrongSignature, sign_answer, verify_request};
+use super::state::{self, Stale, TooManyUnproven, check_request_time};
 use super::turns::Turns;
 use crate::app::Identity;
 
@@ -32,54 +37,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(28);
 /// Handshakes in the name of one source that are under way or wait for each other; further ones are refused.
 const MAX_PER_SOURCE: usize = 4;
 
-/// Handshakes that compute at once.
-const MAX_COMPUTING: usize = 4;
+/// Kuscia's code for any failure.
+pub(super) const FAILED: i32 = 500;
 
 /// How long the refusal of a share takes.
 const REFUSAL_TIME: Duration = Duration::from_millis(50);
 
-/// How long a probe may wait for the note that it proved something.
-const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Time between two lines in the log about refusals to one source.
 const WARNING_PERIOD: Duration = Duration::from_secs(10);
-
-/// Why a handshake is refused. The texts go to the peer: they name keys by their public fingerprints only.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
-    /// The requester is no domain.
-    #[error("domain {0:?} is no domain ID")]
-    NoDomainId(String),
-    /// No route, or one without tokens.
-    #[error(
-        "{destination} has no route from {requester} with token authentication; its operator must add one"
-    )]
-    NoRoute { requester: DomainId, destination: DomainId },
-    /// Another way to make tokens is wanted.
-    #[error("handshake type {0} is not supported; use RSA-GEN")]
-    Kind(String),
-    /// The source's half is missing.
-    #[error("the request has no token_config")]
-    NoShare,
-    /// The request names another key of the source.
-    #[error("{destination} holds the key {known} for {requester}, which is not the key of the request")]
-    OtherSourceKey { requester: DomainId, destination: DomainId, known: Fingerprint },
-    /// The source's half cannot be opened.
-    #[error("the token is not encrypted for {destination}, whose key is {own}; the source holds another key")]
-    OtherDestinationKey { destination: DomainId, own: Fingerprint },
-    /// Too much is under way.
-    #[error("too many handshakes at once; try again")]
-    Busy,
-    /// The token is stored, but not in force everywhere.
-    #[error("not every gateway of {0} accepted the token in time; try again")]
-    GatewayLate(DomainId),
-    /// The token is not stored. Why concerns this side only.
-    #[error("the token could not be kept; try again")]
-    NotKept(#[from] LedgerError),
-    /// No random bytes, or a share that cannot be encrypted.
-    #[error("no token could be made")]
-    Crypto,
-}
 
 /// Makes tokens for one domain, for all sources that have a route to it.
 pub(crate) struct Destination {
@@ -87,7 +52,7 @@ pub(crate) struct Destination {
     acceptance: Acceptance,
     /// Two handshakes of one source would take each other's place before either is in force.
     turns: Turns<DomainId>,
-    places: Semaphore,
+    pub(super) limits: Limits,
     /// When a refusal was last logged, by source; `None` stands for all without a route.
     warned: Mutex<BTreeMap<Option<DomainId>, Instant>>,
 }
@@ -95,13 +60,7 @@ pub(crate) struct Destination {
 impl Destination {
     /// A destination that answers once a token is accepted.
     pub(crate) fn new(identity: Identity, acceptance: Acceptance) -> Self {
-        Self {
-            identity,
-            acceptance,
-            turns: Turns::new(),
-            places: Semaphore::new(MAX_COMPUTING),
-            warned: Mutex::default(),
-        }
+        Self { identity, acceptance, turns: Turns::new(), limits: Limits::new(), warned: Mutex::default() }
     }
 
     /// The domain.
@@ -109,20 +68,42 @@ impl Destination {
         &self.identity.domain
     }
 
-    /// Makes a token with the source that asks, and answers its half once this domain's gateways accept the whole.
-    ///
-    /// # Errors
-    /// See [`Refusal`]. Unless the gateways or the ledger are late, a refused request has changed nothing.
-    pub(super) async fn negotiate(
-        &self,
-        request: &HandshakeRequest,
-    ) -> Result<proto::handshake::Token, Refusal> {
-        let source: DomainId = request
-            .domain_id
-            .parse()
-            .map_err(|_| Refusal::NoDomainId(request.domain_id.chars().take(63).collect()))?;
-        let outcome = timeout(HANDSHAKE_TIMEOUT, self.negotiate_with(&source, request)).await;
-        outcome.unwrap_or(Err(Refusal::Busy)).inspect_err(|refusal| self.log(&source, refusal))
+    /// Makes a token with the source that asks, and answers its half once this domain's gateways accept the whole; or
+    /// answers why there is none. Unless the gateways or the ledger are late, a refused request has changed nothing. The
+    /// answer to a signed request is signed. Unsigned requests from the same `address` are limited in number.
+    pub(super) async fn answer(&self, request: &HandshakeRequest, address: IpAddr) -> HandshakeResponse {
+        let source: DomainId = match request.domain_id.parse() {
+            Ok(source) => source,
+            Err(_) => {
+                let refusal = Refusal::NoDomainId(request.domain_id.chars().take(63).collect());
+                return refused(&refusal);
+            }
+        };
+        let mut is_signed = false;
+        let negotiated =
+            timeout(HANDSHAKE_TIMEOUT, self.negotiate(&source, request, address, &mut is_signed)).await;
+        let mut answer = match negotiated.unwrap_or(Err(Refusal::Busy)) {
+            Ok(token) => HandshakeResponse {
+                status: Some(Status::default()),
+                token: Some(token),
+                ..HandshakeResponse::default()
+            },
+            Err(refusal) => {
+                self.log(&source, &refusal);
+                refused(&refusal)
+            }
+        };
+        if is_signed {
+            let (domain, key) = (self.identity.domain.clone(), self.identity.key.clone());
+            let request = request.clone();
+            // A signature takes a millisecond, too long for the event loop.
+            let signed = spawn_blocking(move || {
+                let signed = sign_answer(&mut answer, &request, domain.as_str(), &key);
+                signed.map(|()| answer)
+            });
+            answer = signed.await.unwrap_or(Err(NoRandomness)).unwrap_or_else(|_| refused(&Refusal::Crypto));
+        }
+        answer
     }
 
     /// The state of the token of `revision` from `source`. Where `sent` is that token, the source has proved that it
@@ -142,66 +123,122 @@ impl Destination {
         if known.is_empty() {
             return TokenState::TokenNotFound;
         }
-        if sent.is_some_and(|sent| known.iter().any(|token| is_same(sent, token))) {
-            self.note_proof(source, revision).await;
+        if let Some(sent) = sent {
+            if !known.iter().any(|token| is_same(sent, token)) {
+                // Another token has the same number: this side has lost its status since, or the other one has.
+                return TokenState::TokenNotFound;
+            }
+            self.acceptance.note_proof(source, revision).await;
         }
-        let tokens = &route.status.token_status;
-        let mut stored = tokens.tokens.iter().chain([&tokens.revision_token]);
-        if stored.any(|token| token.revision == revision && token.is_ready) {
-            TokenState::TokenReady
-        } else {
-            TokenState::TokenNotReady
-        }
+        state::standing(&route.status.token_status, revision, Timestamp::now())
     }
 
-    async fn negotiate_with(
+    /// Makes a token. Notes in `is_signed` whether the source itself has asked.
+    async fn negotiate(
         &self,
         source: &DomainId,
         request: &HandshakeRequest,
+        address: IpAddr,
+        is_signed: &mut bool,
     ) -> Result<proto::handshake::Token, Refusal> {
-        let settings = self.token_settings(source).ok_or_else(|| Refusal::NoRoute {
-            requester: source.clone(),
-            destination: self.identity.domain.clone(),
-        })?;
-        let share = rsa_share(request)?;
-        if share.pubhash != settings.peer_key.pubhash() {
-            return Err(Refusal::OtherSourceKey {
-                requester: source.clone(),
-                destination: self.identity.domain.clone(),
-                known: settings.peer_key.fingerprint(),
-            });
+        let (requester, destination) = (source.clone(), self.identity.domain.clone());
+        let Some((settings, status)) = self.token_settings(source) else {
+            return Err(Refusal::NoRoute { requester, destination });
+        };
+        let kind = Kind::of(request)?;
+        let known = settings.peer_key.fingerprint();
+        if let Kind::Rsa(share) = kind
+            && share.pubhash != settings.peer_key.pubhash()
+        {
+            return Err(Refusal::OtherSourceKey { requester, destination, known });
         }
+        let now = Timestamp::now();
+        let request_time = match verify_request(request, destination.as_str(), &settings.peer_key) {
+            Ok(true) => {
+                *is_signed = true;
+                check_request_time(&status.token_status, request.request_time, now)
+                    .map_err(|stale| self.stale(request, stale))?;
+                Some(request.request_time)
+            }
+            Ok(false) => {
+                let has_signed = state::last_request_time(&status.token_status).is_some();
+                if signing::is_required(settings.handshake, has_signed) {
+                    return Err(Refusal::NotSigned { requester, destination, has_signed });
+                }
+                if !self.limits.admit_unsigned(source, address) {
+                    return Err(Refusal::TooOften(source.clone()));
+                }
+                None
+            }
+            Err(WrongSignature) => return Err(Refusal::WrongSignature { requester, destination, known }),
+        };
+        if matches!(kind, Kind::Uid)
+            && let Some(token) = self.token_given_again(source, &settings)?
+        {
+            return Ok(token);
+        }
+        let Minted { stored, answered } = self.mint(kind, &settings.peer_key, request_time.is_some()).await?;
         let turn = self.turns.of(source);
         if Arc::strong_count(&turn) > MAX_PER_SOURCE + 1 {
             return Err(Refusal::Busy);
         }
         let _turn = turn.lock().await;
-        let Minted { stored, answered } = self.mint(share.token.0.clone(), settings.peer_key.clone()).await?;
-        let (revision, expires) = self.offer(source, &settings, &stored).await?;
-        info!(%source, revision, "token negotiated");
-        Ok(proto::handshake::Token {
-            token: Ciphertext(answered),
-            expiration_time: i64::try_from(expires.as_nanosecond()).unwrap_or(i64::MAX),
-            revision: i32::try_from(revision).unwrap_or(i32::MAX),
-        })
+        let (revision, expires) = self.offer(source, &settings, &stored, request_time).await?;
+        info!(%source, revision, is_signed, "token negotiated");
+        Ok(token(answered, revision, expires))
     }
 
-    /// How tokens are made with `source`; `None` where there is no route from it, or one without tokens.
-    fn token_settings(&self, source: &DomainId) -> Option<TokenSettings> {
-        match &self.acceptance.ledger.snapshot().inbound.get(source)?.auth {
-            InboundAuth::Token { settings, .. } => Some(settings.clone()),
+    fn stale(&self, request: &HandshakeRequest, stale: Stale) -> Refusal {
+        let destination = self.identity.domain.clone();
+        Refusal::Stale { destination, asked_at: request.request_time, stale }
+    }
+
+    /// The token that `source` has, if its time is not over: no stranger can open it, and nothing changes.
+    fn token_given_again(
+        &self,
+        source: &DomainId,
+        settings: &TokenSettings,
+    ) -> Result<Option<proto::handshake::Token>, Refusal> {
+        let snapshot = self.acceptance.ledger.snapshot();
+        let Some(route) = snapshot.inbound.get(source) else { return Ok(None) };
+        let InboundAuth::Token { accepted, .. } = &route.auth else { return Ok(None) };
+        let now = Timestamp::now();
+        let status = &route.status.token_status;
+        let reusable = state::reusable(status, settings.rolling_update_period, now);
+        let known =
+            reusable.and_then(|stored| accepted.iter().find(|token| token.revision == stored.revision));
+        let Some(known) = known else { return Ok(None) };
+        let answered = settings.peer_key.seal(known.value.as_bytes()).map_err(|_| Refusal::Crypto)?;
+        Ok(Some(token(answered, known.revision, known.expires.unwrap_or(now))))
+    }
+
+    /// How tokens are made with `source`, and its route's status; `None` where there is no route from it, or one without tokens.
+    fn token_settings(&self, source: &DomainId) -> Option<(TokenSettings, Arc<DomainRouteStatus>)> {
+        let snapshot = self.acceptance.ledger.snapshot();
+        let route = snapshot.inbound.get(source)?;
+        match &route.auth {
+            InboundAuth::Token { settings, .. } => Some((settings.clone(), Arc::clone(&route.status))),
             InboundAuth::None => None,
         }
     }
 
     /// Makes this side's share, beside the event loop. That a share cannot be opened is answered after a fixed time;
     /// see [`mint`](super::mint).
-    async fn mint(&self, source_share: String, peer_key: PublicKey) -> Result<Minted, Refusal> {
-        let Ok(_place) = self.places.acquire().await else { return Err(Refusal::Busy) };
+    async fn mint(&self, kind: Kind<'_>, peer_key: &PublicKey, is_signed: bool) -> Result<Minted, Refusal> {
+        let Ok(place) = self.limits.place(is_signed).await else { return Err(Refusal::Busy) };
         let answer_refusal_at = Instant::now() + REFUSAL_TIME;
-        let key = self.identity.key.clone();
-        let mint = move || mint(&key, &source_share, &peer_key);
-        match tokio::task::spawn_blocking(mint).await {
+        let (key, peer_key) = (self.identity.key.clone(), peer_key.clone());
+        let share = match kind {
+            Kind::Rsa(config) => Some(config.token.0.clone()),
+            Kind::Uid => None,
+        };
+        let mint = move || match share {
+            Some(share) => mint(&key, &share, &peer_key),
+            None => mint_alone(&key, &peer_key),
+        };
+        let minted = spawn_blocking(mint).await;
+        drop(place);
+        match minted {
             Ok(Ok(minted)) => Ok(minted),
             Ok(Err(MintError::NotForUs)) => {
                 sleep_until(answer_refusal_at).await;
@@ -220,29 +257,28 @@ impl Destination {
         source: &DomainId,
         settings: &TokenSettings,
         sealed: &str,
+        request_time: Option<i64>,
     ) -> Result<(i64, Timestamp), Refusal> {
         let now = Timestamp::now();
         let offer = |status: &_| {
             let (revision, expires) = state::next_revision(status, settings.rolling_update_period, now);
-            let new = state::NewToken { sealed: sealed.to_owned(), revision, expires };
-            Some(state::with_offered(status, new, now))
+            // Another gateway may have answered the same request meanwhile.
+            if request_time.is_some_and(|time| check_request_time(status, time, now).is_err()) {
+                return None;
+            }
+            let new = state::NewToken { sealed: sealed.to_owned(), revision, expires, request_time };
+            state::with_offered(status, new, now).ok()
         };
         let offered = self.acceptance.ledger.change_tokens(Direction::Inbound, source, offer).await?;
-        let DomainRouteToken { revision, expiration_time, .. } = offered.revision_token;
+        let DomainRouteToken { token, revision, expiration_time, .. } = offered.revision_token;
+        if token != sealed {
+            return Err(if request_time.is_some() { Refusal::Busy } else { TooManyUnproven.into() });
+        }
         let completed = timeout(GATEWAY_TIMEOUT, self.acceptance.completed(source, revision)).await;
         match completed.map_err(|_| Refusal::GatewayLate(self.identity.domain.clone()))? {
             Ok(()) => Ok((revision, expiration_time.map_or(now, |time| time.0))),
             Err(AcceptanceError::Replaced) => Err(Refusal::Busy),
             Err(AcceptanceError::Ledger(error)) => Err(error.into()),
-        }
-    }
-
-    async fn note_proof(&self, source: &DomainId, revision: i64) {
-        let change = |status: &_| state::with_proven(status, revision, Timestamp::now());
-        let noted = self.acceptance.ledger.change_tokens(Direction::Inbound, source, change);
-        let noted = timeout(PROOF_TIMEOUT, noted).await.unwrap_or(Err(LedgerError::NotStored));
-        if let Err(error) = noted {
-            debug!(%source, revision, %error, "proof of a token not stored; the next probe repeats it");
         }
     }
 
@@ -262,13 +298,40 @@ impl Destination {
     }
 }
 
-fn rsa_share(request: &HandshakeRequest) -> Result<&TokenConfig, Refusal> {
-    match &request.kind {
-        HandshakeKind::Rsa => request.token_config.as_ref().ok_or(Refusal::NoShare),
-        HandshakeKind::Uid => Err(Refusal::Kind("UID".to_owned())),
-        HandshakeKind::Other(kind) => {
-            Err(Refusal::Kind(format!("{:?}", kind.chars().take(20).collect::<String>())))
+/// How the token comes about.
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    /// Each side contributes a half.
+    Rsa(&'a TokenConfig),
+    /// This side makes all of it.
+    Uid,
+}
+
+impl<'a> Kind<'a> {
+    /// As Kuscia, whatever the route says: both are as safe.
+    fn of(request: &'a HandshakeRequest) -> Result<Self, Refusal> {
+        match &request.kind {
+            HandshakeKind::Rsa => request.token_config.as_ref().map(Self::Rsa).ok_or(Refusal::NoShare),
+            HandshakeKind::Uid => Ok(Self::Uid),
+            HandshakeKind::Other(kind) => Err(Refusal::Kind(kind.chars().take(20).collect())),
         }
+    }
+}
+
+fn refused(refusal: &Refusal) -> HandshakeResponse {
+    let status = Status { code: FAILED, message: refusal.to_string(), reason: refusal.reason().to_owned() };
+    let last_request_time = match refusal {
+        Refusal::Stale { stale, .. } => stale.expected_after,
+        _ => 0,
+    };
+    HandshakeResponse { status: Some(status), last_request_time, ..HandshakeResponse::default() }
+}
+
+fn token(answered: String, revision: i64, expires: Timestamp) -> proto::handshake::Token {
+    proto::handshake::Token {
+        token: Ciphertext(answered),
+        expiration_time: i64::try_from(expires.as_nanosecond()).unwrap_or(i64::MAX),
+        revision: i32::try_from(revision).unwrap_or(i32::MAX),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) const SHARE_BYTES: usize = TOKEN_BYTES / 2;
 pub(super) struct Minted {
     /// The whole token, encrypted with this domain's key.
     pub(super) stored: String,
-    /// This side's share, encrypted for the source.
+    /// What the source lacks of it, encrypted for the source.
     pub(super) answered: String,
 }
 
@@ -43,5 +43,14 @@ pub(super) fn mint(key: &DomainKey, source_share: &str, peer_key: &PublicKey) ->
     aws_lc_rs::rand::fill(&mut token[SHARE_BYTES..]).map_err(|_| MintError::Failed)?;
     let stored = key.public_key().seal(&token[..]).map_err(|_| MintError::Failed)?;
     let answered = peer_key.seal(&token[SHARE_BYTES..]).map_err(|_| MintError::Failed)?;
+    Ok(Minted { stored, answered })
+}
+
+/// Makes a whole token for `peer_key`, of which the source has no share.
+pub(super) fn mint_alone(key: &DomainKey, peer_key: &PublicKey) -> Result<Minted, MintError> {
+    let mut token = Zeroizing::new([0; TOKEN_BYTES]);
+    aws_lc_rs::rand::fill(&mut token[..]).map_err(|_| MintError::Failed)?;
+    let stored = key.public_key().seal(&token[..]).map_err(|_| MintError::Failed)?;
+    let answered = peer_key.seal(&token[..]).map_err(|_| MintError::Failed)?;
     Ok(Minted { stored, answered })
 }

@@ -20,12 +20,17 @@ mod acceptance;
 mod client;
 mod contact;
 mod destination;
+mod findings;
 mod ledger;
 mod limits;
 mod mint;
 mod negotiate;
 mod outcomes;
+mod refusal;
 mod server;
+mod signing;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod supervisor;
 #[cfg(test)]

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use certs::PublicKey;
 use jiff::Timestamp;
-use model::{Direction, DomainId, OutboundAuth, OutboundRoute, Token};
+use model::api::DomainRouteTokenStatus;
+use model::{Direction, DomainId, OutboundAuth, OutboundRoute, Token, TokenSettings, with_listed};
+use proto::handshake::TokenState;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::acceptance::{Acceptance, keep_accepted};
-use super::client::{CallError, HandshakeClient};
+use super::client::{CallError, HandshakeClient, Terms};
 use super::contact::{Contact, NegotiationError};
-use super::ledger::Ledger;
-use super::state::{self, Action, Source};
+use super::findings::diagnose;
+use super::ledger::{Ledger, LedgerError};
+use super::signing;
+use super::state::{self, Action, Source, View};
 use super::supervisor::supervise;
 use crate::app::Identity;
 use crate::program::Gateways;
@@ -29,8 +33,9 @@ pub(super) const CLOCK_CHECK: Duration = Duration::from_secs(5);
 /// line in the log, a write to the source and a snapshot.
 const COMPLAINT_PERIOD: Duration = Duration::from_secs(5);
 
-/// How long the gateways may take to learn of a new route before they are tried all the same.
-const GATEWAY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the gateways may take to learn of a new route before they are tried all the same. An Envoy that is started
+/// together with the mesh takes some seconds.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Negotiates for every route until `shutdown`, through the gateway of this domain at `address`.
 pub(crate) async fn negotiate_all(
@@ -70,10 +75,31 @@ struct Memory {
     source: Source,
     /// The destination's key, once it is known.
     peer_key: Option<PublicKey>,
+    /// How far the destination's clock is ahead of this one, in nanoseconds, if it has refused a request for its time.
+    clock_offset: Option<i64>,
     /// A copy of [`Negotiation::failing`], while the route fails.
     failing: Option<Arc<()>>,
-    /// When something wrong was last told, if nothing has gone well since.
+    /// When it was last asked what is wrong, if nothing has gone well since.
     complained: Option<Instant>,
+    /// Revision of the token with which a request last took the way of applications' requests.
+    tried: Option<i64>,
+}
+
+impl Memory {
+    /// The time of the next request, in nanoseconds since the Unix epoch: by the destination's clock, if that was told, or
+    /// else by this one, but after the `last` one, which was perhaps another gateway's, by another clock.
+    fn request_time(&self, last: Option<i64>) -> i64 {
+        let now = nanoseconds(Timestamp::now());
+        match (self.clock_offset, last) {
+            (Some(offset), _) => now.saturating_add(offset),
+            (None, Some(last)) => now.max(last.saturating_add(1)),
+            (None, None) => now,
+        }
+    }
+}
+
+fn nanoseconds(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 impl Negotiation {
@@ -87,12 +113,16 @@ impl Negotiation {
             let route = self.ledger.snapshot().outbound.get(destination).cloned();
             let Some(route) = route else { return };
             let OutboundAuth::Token { settings, sending } = &route.auth else { return };
-            if !self.replicas.is_chosen(&route.status.token_status.revision_initializer) {
+            let status = &route.status.token_status;
+            let in_use = sending.as_ref().filter(|token| token.revision == status.revision_token.revision);
+            let to_list = in_use.filter(|_| !self.is_listed(status)).map(|token| token.revision);
+            if !self.replicas.is_chosen(&status.revision_initializer) {
                 // Another gateway does it, and what this one remembers of it is soon out of date.
                 memory = Memory::default();
                 tokio::select! {
                     () = changed.notified() => {}
                     () = replicas.changed() => {}
+                    () = self.list(destination, to_list, changed) => {}
                 }
                 continue;
             }
@@ -100,35 +130,88 @@ impl Negotiation {
             {
                 memory.source.peer_changed();
             }
-            // A token that cannot be opened any more is none.
-            let tokens = sending.as_ref().map(|_| &route.status.token_status);
-            match (memory.source.next(tokens, settings.rolling_update_period, Timestamp::now()), sending) {
-                (Action::Wait(until), _) => wait(until, changed).await,
+            let view = View {
+                status,
+                is_open: in_use.is_some(),
+                period: settings.rolling_update_period,
+                own: self.replicas.own(),
+                live: &self.replicas.live(),
+            };
+            match (memory.source.next(view, Timestamp::now()), in_use) {
+                (Action::Wait(_), Some(token))
+                    if to_list.is_none() && memory.tried != Some(token.revision) =>
+                {
+                    self.try_data_path(&route, token.revision, &mut memory).await;
+                }
+                (Action::Wait(until), _) => tokio::select! {
+                    () = wait(until, changed) => {}
+                    () = self.list(destination, to_list, changed) => {}
+                },
                 (Action::Probe, Some(token)) => self.probe(&route, token, &mut memory).await,
+                (Action::Claim, _) => {
+                    if let Err(error) = self.claim(destination).await {
+                        self.note_negotiation(&route, Err(error.into()), &mut memory).await;
+                    }
+                }
                 (Action::Negotiate | Action::Probe, _) => {
-                    let outcome = self.negotiate(&route, &settings.peer_key, sending.as_ref()).await;
+                    let outcome = self.negotiate(&route, settings, in_use, &memory).await;
                     self.note_negotiation(&route, outcome, &mut memory).await;
                 }
             }
         }
     }
 
+    /// Whether this gateway has listed itself among those that send the newest token.
+    fn is_listed(&self, status: &DomainRouteTokenStatus) -> bool {
+        status.revision_token.effective_instances.iter().any(|name| name == self.replicas.own())
+    }
+
+    /// Lists this gateway among those that send the token of `revision` as soon as its Envoys do.
+    async fn list(&self, destination: &DomainId, revision: Option<i64>, changed: &Notify) {
+        let Some(revision) = revision else { return std::future::pending().await };
+        self.gateways.send_token(destination, revision).await;
+        let list = |status: &_| with_listed(status, revision, self.replicas.own());
+        if let Err(error) = self.ledger.change_tokens(Direction::Outbound, destination, list).await {
+            debug!(%destination, revision, %error, "cannot tell that the token is sent; retrying");
+            wait(Timestamp::now() + CLOCK_CHECK, changed).await;
+        }
+    }
+
+    async fn claim(&self, destination: &DomainId) -> Result<(), LedgerError> {
+        let claim = |status: &_| Some(state::with_claim(status, self.replicas.own()));
+        self.ledger.change_tokens(Direction::Outbound, destination, claim).await.map(drop)
+    }
+
     async fn negotiate(
         &self,
         route: &OutboundRoute,
-        peer_key: &PublicKey,
-        sending: Option<&Token>,
+        settings: &TokenSettings,
+        in_use: Option<&Token>,
+        memory: &Memory,
     ) -> Result<i64, NegotiationError> {
-        let revision = sending.map_or(0, |token| token.revision);
-        let new = self.client.negotiate(&route.destination, peer_key, revision, Timestamp::now()).await?;
+        let own = self.replicas.own();
+        let last_request_time = state::last_request_time(&route.status.token_status);
+        let terms = Terms {
+            settings,
+            revision: in_use.map_or(0, |token| token.revision),
+            request_time: memory.request_time(last_request_time),
+            must_be_signed: signing::is_required(settings.handshake, last_request_time.is_some()),
+        };
+        let new = self.client.negotiate(&route.destination, &terms).await?;
+        let now = Timestamp::now();
         let sealed = self.client.key.public_key().seal(new.value.as_bytes());
         let sealed = sealed.map_err(|error| CallError::Internal(error.to_string()))?;
-        let change = |status: &_| {
-            let token =
-                state::NewToken { sealed: sealed.clone(), revision: new.revision, expires: new.expires };
-            Some(state::with_negotiated(status, token, self.replicas.own(), Timestamp::now()))
+        let token = state::NewToken {
+            sealed,
+            revision: new.revision,
+            expires: state::end_of_life(new.expires, settings.rolling_update_period, now),
+            request_time: new.request_time,
         };
-        self.ledger.change_tokens(Direction::Outbound, &route.destination, change).await?;
+        let change = |status: &_| state::with_negotiated(status, token.clone(), own, now);
+        let stored = self.ledger.change_tokens(Direction::Outbound, &route.destination, change).await?;
+        if stored.revision_token.token != token.sealed {
+            return Err(NegotiationError::Superseded);
+        }
         Ok(new.revision)
     }
 
@@ -147,22 +230,59 @@ impl Negotiation {
                 self.note(route, &Contact::negotiated(), memory).await;
             }
             Err(error) => {
+                if let NegotiationError::Call(CallError::Refused { expected_time: Some(expected), .. }) =
+                    &error
+                {
+                    memory.clock_offset = Some(expected.saturating_sub(nanoseconds(Timestamp::now())));
+                }
                 memory.failing.get_or_insert_with(|| Arc::clone(&self.failing));
                 memory.source.negotiation_failed(Timestamp::now(), Arc::strong_count(&self.failing) - 1);
                 debug!(%destination, %error, "no token yet");
-                self.note(route, &Contact::failed(&error), memory).await;
+                self.note_failure(route, &error, memory).await;
             }
         }
     }
 
     async fn probe(&self, route: &OutboundRoute, token: &Token, memory: &mut Memory) {
         let outcome = self.client.probe(&route.destination, token.revision, &token.value).await;
-        memory.source.probed(outcome.as_ref().ok().copied(), Timestamp::now());
-        let contact = match outcome {
-            Ok(state) => Contact::probed(state, &route.destination, token.revision),
-            Err(error) => Contact::failed(&error.into()),
+        let now = Timestamp::now();
+        memory.source.probed(outcome.as_ref().ok().copied(), now);
+        if matches!(outcome, Ok(TokenState::TokenReady)) {
+            let confirm = |status: &_| state::with_confirmed(status, token.revision, now);
+            let confirmed = self.ledger.change_tokens(Direction::Outbound, &route.destination, confirm).await;
+            if let Err(error) = confirmed {
+                debug!(destination = %route.destination, %error, "cannot tell that the token is confirmed; retrying");
+            }
+        }
+        match outcome {
+            Ok(state) => {
+                self.note(route, &Contact::probed(state, &route.destination, token.revision), memory).await;
+            }
+            Err(error) => return self.note_failure(route, &error.into(), memory).await,
+        }
+        if self.is_listed(&route.status.token_status) {
+            self.try_data_path(route, token.revision, memory).await;
+        }
+    }
+
+    /// Sends a request the way of applications' requests, whose gateway sends the token of `revision`.
+    async fn try_data_path(&self, route: &OutboundRoute, revision: i64, memory: &mut Memory) {
+        memory.tried = Some(revision);
+        let answer = self.client.try_data_path(&route.destination).await;
+        self.note(route, &Contact::data_path(&answer, &route.destination), memory).await;
+    }
+
+    /// Finds out why an exchange failed, and tells it; now and then only.
+    async fn note_failure(&self, route: &OutboundRoute, error: &NegotiationError, memory: &mut Memory) {
+        if memory.complained.is_some_and(|last| last.elapsed() < COMPLAINT_PERIOD) {
+            return;
+        }
+        memory.complained = Some(Instant::now());
+        let finding = match error {
+            NegotiationError::Call(error) => diagnose(error, route).await,
+            _ => None,
         };
-        self.note(route, &contact, memory).await;
+        self.note(route, &Contact::failed(error, finding.as_ref()), memory).await;
     }
 
     /// Tells the route's status, and where something is wrong the log, what is new about `contact`.
@@ -170,12 +290,10 @@ impl Negotiation {
         let changes = contact.changes(&route.status);
         match contact.problem() {
             None => memory.complained = None,
-            Some(_) if changes.is_empty() => return,
-            Some(_) if memory.complained.is_some_and(|last| last.elapsed() < COMPLAINT_PERIOD) => return,
-            Some(problem) => {
-                memory.complained = Some(Instant::now());
-                warn!(destination = %route.destination, problem, "the token is not confirmed; retrying");
+            Some(problem) if !changes.is_empty() => {
+                warn!(destination = %route.destination, problem, "the link to a destination fails; retrying");
             }
+            Some(_) => {}
         }
         for change in changes {
             self.ledger.note(&route.object, change).await;
@@ -213,8 +331,10 @@ mod tests {
         memory: &mut Memory,
         message: &str,
     ) -> usize {
-        let error = CallError::NoAnswer { destination: identity("bob").domain, cause: message.to_owned() };
-        tell(negotiation, routes, memory, &Contact::failed(&error.into())).await
+        let error = CallError::OtherDomain { expected: identity("bob").domain, actual: message.to_owned() };
+        let snapshot = negotiation.ledger.snapshot();
+        negotiation.note_failure(outbound(&snapshot), &error.into(), memory).await;
+        stored(routes)
     }
 
     async fn tell(
@@ -225,6 +345,10 @@ mod tests {
     ) -> usize {
         let snapshot = negotiation.ledger.snapshot();
         negotiation.note(outbound(&snapshot), contact, memory).await;
+        stored(routes)
+    }
+
+    fn stored(routes: &mut Routes) -> usize {
         let mut written = 0;
         while let Ok(update) = routes.updates.try_recv() {
             routes.store(&update);
@@ -238,16 +362,17 @@ mod tests {
         let (mut routes, negotiation) = world();
         let mut memory = Memory::default();
 
-        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 1").await, 3);
+        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 1").await, 2);
         for port in 2..100 {
             let message = format!("port {port}");
             assert_eq!(complain(&negotiation, &mut routes, &mut memory, &message).await, 0, "{message}");
         }
         advance(COMPLAINT_PERIOD).await;
         assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 1").await, 0, "it is known");
-        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 2").await, 2);
-        assert_eq!(tell(&negotiation, &mut routes, &mut memory, &Contact::negotiated()).await, 3);
-        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 3").await, 3, "it was well before");
+        advance(COMPLAINT_PERIOD).await;
+        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 2").await, 1);
+        assert_eq!(tell(&negotiation, &mut routes, &mut memory, &Contact::negotiated()).await, 2);
+        assert_eq!(complain(&negotiation, &mut routes, &mut memory, "port 3").await, 2, "it was well before");
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ impl HandshakeResponse {
     /// | text | `networkmesh handshake response v2` |
     /// | number | length of [`HandshakeRequest::signed_bytes`] of the request |
     /// | bytes | these themselves |
-    /// | option | `status`: number `code`, text `message` |
+    /// | option | `status`: number `code`, text `message`, text `reason` |
     /// | option | `token`: text `token`, number `expiration_time`, number `revision` |
     /// | number | `last_request_time` |
     ///
@@ -49,7 +49,7 @@ impl HandshakeResponse {
         let mut bytes = Bytes::default();
         bytes.text(RESPONSE_LABEL).bytes(&request.signed_bytes(destination));
         bytes.option(self.status.as_ref(), |bytes, status| {
-            bytes.number(status.code.into()).text(&status.message);
+            bytes.number(status.code.into()).text(&status.message).text(&status.reason);
         });
         bytes.option(self.token.as_ref(), |bytes, token| {
             bytes.text(&token.token.0).number(token.expiration_time).number(token.revision.into());
@@ -185,6 +185,7 @@ mod tests {
                 "0000000000000001",
                 "0000000000000000",
                 "0000000000000000",
+                "0000000000000000",
                 "0000000000000001",
                 "000000000000000465413d3d",
                 "0000000000000007",
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn a_refusal_has_the_documented_bytes() {
         let refusal = HandshakeResponse {
-            status: Some(Status { code: 500, message: "too late: é".into() }),
+            status: Some(Status { code: 500, message: "too late: é".into(), reason: "Late".into() }),
             last_request_time: 258,
             ..HandshakeResponse::default()
         };
@@ -211,6 +212,7 @@ mod tests {
                 "0000000000000001",
                 "00000000000001f4",
                 "000000000000000c746f6f206c6174653a20c3a9",
+                "00000000000000044c617465",
                 "0000000000000000",
                 "0000000000000102",
             ]
@@ -250,11 +252,12 @@ mod tests {
         fn token(response: &mut HandshakeResponse) -> &mut Token {
             response.token.as_mut().expect("present")
         }
-        let changes: [fn(&mut HandshakeResponse); 10] = [
+        let changes: [fn(&mut HandshakeResponse); 11] = [
             |_| {},
             |response| response.status = None,
             |response| response.status.as_mut().expect("present").code = 1,
             |response| response.status.as_mut().expect("present").message.push('x'),
+            |response| response.status.as_mut().expect("present").reason.push('x'),
             |response| response.token = None,
             |response| response.token = Some(Token::default()),
             |response| token(response).token.0.clear(),

@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Domain, inbound, outbound, request, route};
-use crate::handshake::destination::Refusal;
 use crate::handshake::negotiate_all;
 
 const OWN: &str = "bob-gateway";
@@ -34,8 +33,13 @@ async fn bob(others: &[&str]) -> Domain {
 async fn offer(bob: &Domain) {
     let offer = |status: &DomainRouteTokenStatus| {
         let sealed = super::world::BOB.public_key().seal(&[7; model::TOKEN_BYTES]).unwrap();
-        let new = crate::handshake::state::NewToken { sealed, revision: 1, expires: jiff::Timestamp::MAX };
-        Some(crate::handshake::state::with_offered(status, new, jiff::Timestamp::now()))
+        let new = crate::handshake::state::NewToken {
+            sealed,
+            revision: 1,
+            expires: jiff::Timestamp::MAX,
+            request_time: None,
+        };
+        crate::handshake::state::with_offered(status, new, jiff::Timestamp::now()).ok()
     };
     bob.ledger.change_tokens(Direction::Inbound, &alice(), offer).await.unwrap();
 }
@@ -52,9 +56,14 @@ async fn is_offered(bob: &Domain) {
     assert!(!tokens(&snapshot).revision_token.is_ready && tokens(&snapshot).tokens.is_empty());
 }
 
-fn ask(bob: &Domain) -> JoinHandle<Result<i32, Refusal>> {
+/// The revision that is answered, or the reason of the refusal.
+fn ask(bob: &Domain) -> JoinHandle<Result<i32, String>> {
     let destination = bob.destination();
-    tokio::spawn(async move { destination.negotiate(&request()).await.map(|token| token.revision) })
+    tokio::spawn(async move {
+        let answer = destination.answer(&request(), [127, 0, 0, 1].into()).await;
+        let reason = answer.status.unwrap().reason;
+        answer.token.map(|token| token.revision).ok_or(reason)
+    })
 }
 
 #[tokio::test]
@@ -88,7 +97,7 @@ async fn a_gateway_that_does_not_accept_the_token_holds_up_the_answer() {
     let answer = ask(&bob);
     is_offered(&bob).await;
     tokio::time::pause();
-    assert!(matches!(answer.await.unwrap(), Err(Refusal::GatewayLate(_))));
+    assert_eq!(answer.await.unwrap(), Err("TokenNotReady".to_owned()));
     assert!(!tokens(&bob.ledger.snapshot()).revision_token.is_ready);
 }
 

@@ -1,5 +1,7 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use model::api::{ConditionStatus, DomainRouteStatus};
 use model::{InboundAuth, OutboundAuth, Snapshot, Token};
 use serde_json::json;
@@ -8,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::{Change, Domain, inbound, outbound, route};
 use crate::handshake::negotiate_all;
+use crate::handshake::state::EXPIRED_KEPT;
 
 fn alice() -> Domain {
     Domain::new("alice", &[route("alice", "bob")])
@@ -111,7 +114,7 @@ async fn a_destination_without_the_route_is_named_and_asked_until_it_has_it() {
     let shutdown = CancellationToken::new();
     negotiate(&alice, bob.serve().await, &shutdown);
     let refused = |snapshot: &Snapshot| {
-        says(&outbound(snapshot).status, "Authenticated", ConditionStatus::False, "HandshakeRefused")
+        says(&outbound(snapshot).status, "Authenticated", ConditionStatus::False, "RouteMissing")
     };
     let snapshot = alice.until(refused).await;
     let status = &outbound(&snapshot).status;
@@ -138,6 +141,15 @@ async fn expired_tokens_of_a_source_are_forgotten() {
 
     let shutdown = CancellationToken::new();
     negotiate(&bob, SocketAddr::from(([127, 0, 0, 1], 1)), &shutdown);
+    let is_over = |snapshot: &Snapshot| {
+        accepted(snapshot).iter().all(|token| token.expires.is_some_and(|end| end <= Timestamp::now()))
+    };
+    while !is_over(&bob.ledger.snapshot()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!accepted(&bob.ledger.snapshot()).is_empty(), "the source may need some time");
+    tokio::time::pause();
+    tokio::time::advance(EXPIRED_KEPT).await;
     let snapshot = bob.until(|snapshot| accepted(snapshot).is_empty()).await;
     assert_eq!(inbound(&snapshot).status.token_status.revision_token.revision, 1, "the number stays");
     shutdown.cancel();

@@ -1,0 +1,124 @@
+//! Worlds in which whatever can happens, from whatever statuses.
+//!
+//! `PROPTEST_CASES=100000 cargo test --release --lib simulation` looks longer.
+
+use model::api::{DomainRouteToken, DomainRouteTokenStatus, Time};
+use proptest::prelude::*;
+
+use super::{Rules, Step, World};
+
+/// What is chosen among what can happen, and how often.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Work(usize),
+    Accident(usize),
+    Pass(u64),
+    Jump(usize, i64),
+    LoseStatus(usize),
+    ChangeKey(usize),
+}
+
+fn choice() -> impl Strategy<Value = Choice> {
+    prop_oneof![
+        60 => any::<usize>().prop_map(Choice::Work),
+        20 => any::<usize>().prop_map(Choice::Accident),
+        15 => prop::sample::select(vec![1, 5, 16, 35, 55]).prop_map(Choice::Pass),
+        2 => (0..2_usize, prop::sample::select(vec![-100_000, -700, -60, 60, 700, 100_000]))
+            .prop_map(|(end, seconds)| Choice::Jump(end, seconds)),
+        1 => (0..2_usize).prop_map(Choice::LoseStatus),
+        1 => (0..2_usize).prop_map(Choice::ChangeKey),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    (any::<bool>(), 1..3_usize, 1..4_usize).prop_map(|(is_signed, source, destination)| Rules {
+        is_signed,
+        gateways: [source, destination],
+        is_strict: false,
+    })
+}
+
+/// A status that nobody need have written.
+fn status() -> impl Strategy<Value = DomainRouteTokenStatus> {
+    let time = || prop::option::of(prop::sample::select(vec![0, 999_000, 999_999, 1_000_050, 9_000_000]));
+    let revision = prop::sample::select(vec![i64::MIN, -1, 0, 1, 2, 3, 7, i64::from(i32::MAX), i64::MAX]);
+    let sealed = prop::sample::select(vec!["", "0:1", "0:2", "0:3", "0:9", "7:1", "garbage"]);
+    let gateways = prop::sample::subsequence(
+        vec!["source-0", "source-1", "destination-0", "destination-1", "stranger"],
+        0..5,
+    );
+    let times = (time(), time(), time(), prop::option::of(0..2_000_000_i64));
+    let token = (any::<bool>(), sealed, revision, times, gateways).prop_map(
+        |(is_ready, sealed, revision, (made, ends, used, asked), gateways)| {
+            let time = |second: i64| Time(jiff::Timestamp::from_second(second).expect("a time"));
+            DomainRouteToken {
+                is_ready,
+                token: sealed.to_owned(),
+                revision,
+                revision_time: made.map(time),
+                expiration_time: ends.map(time),
+                heart_beat_time: used.map(time),
+                effective_instances: gateways.into_iter().map(str::to_owned).collect(),
+                signed_request_time: asked.map(|second| second * 1_000_000_000),
+            }
+        },
+    );
+    let initializer = prop::sample::select(vec!["", "source-0", "source-1", "stranger"]);
+    (initializer, token.clone(), prop::collection::vec(token, 0..5)).prop_map(
+        |(initializer, revision_token, tokens)| DomainRouteTokenStatus {
+            revision_initializer: initializer.to_owned(),
+            revision_token,
+            tokens,
+        },
+    )
+}
+
+fn statuses() -> impl Strategy<Value = [DomainRouteTokenStatus; 2]> {
+    let nothing = || Just(DomainRouteTokenStatus::default());
+    prop_oneof![[nothing(), nothing()], [status(), status()]]
+}
+
+impl World {
+    /// Takes one of the steps that are possible.
+    fn choose(&mut self, choice: Choice) -> Option<Step> {
+        let pick = |steps: Vec<Step>, number: usize| steps.get(number.checked_rem(steps.len())?).cloned();
+        let nobody_is_behind =
+            self.ends.iter().flat_map(|end| &end.gateways).all(|gateway| gateway.behind_since.is_none());
+        let step = match choice {
+            Choice::Work(number) => pick(self.work(), number),
+            Choice::Accident(number) => pick(self.accidents(), number),
+            Choice::Pass(seconds) => self.can_pass(seconds).then_some(Step::Pass { seconds }),
+            Choice::Jump(end, seconds) => nobody_is_behind.then_some(Step::Jump { end, seconds }),
+            Choice::LoseStatus(end) => Some(Step::LoseStatus { end }),
+            Choice::ChangeKey(end) => Some(Step::ChangeKey { end }),
+        }?;
+        self.take(&step);
+        Some(step)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_no_request_is_refused_and_both_ends_agree_in_the_end(
+        rules in rules(),
+        statuses in statuses(),
+        choices in prop::collection::vec(choice(), 0..200),
+    ) {
+        let mut world = World::new(rules, statuses);
+        let mut taken = Vec::new();
+        for choice in choices {
+            taken.extend(world.choose(choice));
+            prop_assert!(world.violation.is_none(), "{:?} after {taken:#?}\n{world:#?}", world.violation);
+        }
+        // Strangers may have taken all places for a minute.
+        world.recover(100);
+        let is_served = world.is_served();
+        prop_assert!(is_served.is_ok(), "{} after {taken:#?}", is_served.unwrap_err());
+        // What was left behind goes with the next tokens.
+        world.recover(250);
+        let has_converged = world.has_converged();
+        prop_assert!(has_converged.is_ok(), "{} after {taken:#?}", has_converged.unwrap_err());
+    }
+}
