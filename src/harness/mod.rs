@@ -4,3 +4,4 @@ pub mod balancer;
 pub mod cluster;
 pub mod domain;
 pub mod echo;
+pub mod load;
