@@ -117,7 +117,11 @@ impl Gateway {
         let unauthorized = ResponseMapper {
             filter: Some(denied(Denied::Unauthorized)),
             status_code: uint(401),
-            body_format_override: Some(json_format(self.error_body("unauthorized."))),
+            // Tells a source whose token something on the way took off from one whose token is not accepted.
+            body_format_override: Some(json_format(self.body([
+                ("reason", "unauthorized."),
+                ("token", &format!("%CEL('{}' in request.headers ? 'refused' : 'missing')%", headers::TOKEN)),
+            ]))),
             headers_to_add: message("unauthorized."),
             ..ResponseMapper::default()
         };

@@ -14,7 +14,7 @@ use crate::Problem;
 pub(crate) const HANDSHAKE_SERVICE: &str = "kuscia-handshake";
 
 /// What the gateway of every domain answers by itself, to those that it lets in.
-const DATAPATH_SERVICE: &str = "kuscia-datapath";
+pub(crate) const DATAPATH_SERVICE: &str = "kuscia-datapath";
 
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt as _;
 
 use crate::error::{FieldErrors, Problem};
-use crate::names::HANDSHAKE_SERVICE;
+use crate::names::{DATAPATH_SERVICE, HANDSHAKE_SERVICE};
 use crate::{DomainId, ServiceName};
 
 /// A service of this domain.
@@ -115,7 +115,7 @@ pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> 
 }
 
 fn parse_name(name: &str) -> Result<ServiceName, Problem> {
-    if name == HANDSHAKE_SERVICE {
+    if [HANDSHAKE_SERVICE, DATAPATH_SERVICE].contains(&name) {
         return Err(Problem::new("is the name of the mesh's own service", "choose another name"));
     }
     Ok(name.parse::<ServiceName>()?)

@@ -100,7 +100,9 @@ fn services_that_cannot_be_served_are_refused() {
     assert_eq!(rejection("portless"), [("spec.ports", "is empty")]);
     assert_eq!(rejection("specless"), [("spec.ports", "is empty")]);
     assert_eq!(rejection("Upper"), [("metadata.name", "\"Upper\" is not a DNS label (RFC 1123)")]);
-    assert_eq!(rejection("kuscia-handshake"), [("metadata.name", "is the name of the mesh's own service")]);
+    for own in ["kuscia-handshake", "kuscia-datapath"] {
+        assert_eq!(rejection(own), [("metadata.name", "is the name of the mesh's own service")]);
+    }
     assert!(mesh.snapshot.services.is_empty());
 }
 
