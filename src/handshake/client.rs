@@ -163,13 +163,11 @@ impl HandshakeClient {
         let answer: HandshakeResponse =
             serde_json::from_slice(response.body()).map_err(|_| bad("the answer is not its JSON"))?;
         let peer_key = &terms.settings.peer_key;
-        let is_signed = verify_answer(&answer, &request, destination.as_str(), peer_key);
-        let is_signed = is_signed.map_err(|WrongSignature| CallError::WrongSignature {
-            destination: destination.clone(),
-            peer_key: peer_key.fingerprint(),
-        })?;
+        let verified = verify_answer(&answer, &request, destination.as_str(), peer_key);
         let status = answer.status.ok_or_else(|| bad("the answer has no status"))?;
         if status.code != 0 {
+            // Where the keys differ the signature is none, and the refusal says what is wrong.
+            let is_signed = verified.unwrap_or(false);
             return Err(CallError::Refused {
                 destination: destination.clone(),
                 reason: refusal_reason(&status),
@@ -179,6 +177,10 @@ impl HandshakeClient {
                 expected_time: Some(answer.last_request_time).filter(|time| is_signed && *time > 0),
             });
         }
+        let is_signed = verified.map_err(|WrongSignature| CallError::WrongSignature {
+            destination: destination.clone(),
+            peer_key: peer_key.fingerprint(),
+        })?;
         if terms.must_be_signed && !is_signed {
             return Err(CallError::NotSigned { destination: destination.clone() });
         }

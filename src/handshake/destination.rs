@@ -155,9 +155,15 @@ impl Destination {
         let now = Timestamp::now();
         let request_time = match verify_request(request, destination.as_str(), &settings.peer_key) {
             Ok(true) => {
+                let stale = check_request_time(&status.token_status, request.request_time, now).err();
+                // Anybody can repeat a signed request, and the signature of the refusal costs as much as a token.
+                if stale.is_some() && !self.limits.admit_unsigned(source, address) {
+                    return Err(Refusal::TooOften(source.clone()));
+                }
                 *is_signed = true;
-                check_request_time(&status.token_status, request.request_time, now)
-                    .map_err(|stale| self.stale(request, stale))?;
+                if let Some(stale) = stale {
+                    return Err(self.stale(request, stale));
+                }
                 Some(request.request_time)
             }
             Ok(false) => {

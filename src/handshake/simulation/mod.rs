@@ -6,7 +6,7 @@
 //!
 //! Taken for granted, as by the real ones: a gateway that is alive takes its configuration within a minute, or else counts
 //! as dead (three lost heartbeats are 45 seconds); a call is given up after 35 seconds; and within a minute of getting a token
-//! the source gets through with it once, be it with a probe or with an application's request.
+//! the source gets through with it once, by the destination's clock, be it with a probe or with an application's request.
 
 mod end;
 mod exhaustive;

@@ -2,7 +2,7 @@
 
 use model::settle_tokens;
 
-use super::end::Gateway;
+use super::end::{End, Gateway};
 use super::world::{DESTINATION, Message, SOURCE, World};
 use crate::handshake::state::{Action, Forgetting};
 
@@ -208,6 +208,18 @@ impl World {
             steps.extend(gateways(DESTINATION).filter_map(running).map(|to| Step::Request { from, to }));
         }
         steps
+    }
+
+    /// Whether every gateway that is alive has its configuration.
+    pub(super) fn nobody_is_behind(&self) -> bool {
+        self.ends.iter().flat_map(|end| &end.gateways).all(|gateway| gateway.behind_since.is_none())
+    }
+
+    /// Whether besides the source waits for no token, and the destination knows of the one that it has.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let End { status, gateways, .. } = &self.ends[SOURCE];
+        let is_heard_of = !status.revision_token.is_ready || status.revision_token.heart_beat_time.is_some();
+        self.nobody_is_behind() && is_heard_of && gateways.iter().all(|gateway| gateway.call.is_none())
     }
 
     /// Whether so much time can pass before something else happens.

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use model::api::{DomainRouteToken, DomainRouteTokenStatus, Time};
 use proto::handshake::TokenState;
 
-use super::{LAST_REVISION, NewToken, all_tokens, begin, end, for_ever, has_expired, last_request_time};
+use super::{NewToken, REVISIONS, all_tokens, begin, end, for_ever, has_expired, last_request_time};
 
-/// How long a token is kept that nobody has used yet, whoever asks for others meanwhile. Who has it uses it by then, or
-/// asks after it.
-const UNPROVEN_KEPT: Duration = Duration::from_secs(60);
+/// How long a token is kept that nobody has used yet, whoever asks for others meanwhile: the answer with it may take 35
+/// seconds, and within the next minute it is used, or asked after.
+const UNPROVEN_KEPT: Duration = Duration::from_secs(90);
 
 /// Most tokens that are accepted beside the one that is being negotiated.
 const MOST_KEPT: usize = 7;
@@ -31,7 +31,7 @@ pub(in crate::handshake) struct Stale {
 
 /// Too many tokens were asked for that nobody has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many tokens were asked for within a minute that nobody has used; try again in a minute")]
+#[error("too many tokens were asked for lately that nobody has used; try again in two minutes")]
 pub(in crate::handshake) struct TooManyUnproven;
 
 /// Whether a signed request of `request_time`, in nanoseconds since the Unix epoch, is a new one.
@@ -65,8 +65,7 @@ pub(in crate::handshake) fn next_revision(
     now: Timestamp,
 ) -> (i64, Timestamp) {
     // A number that no gateway can have given is not counted on from.
-    let last =
-        all_tokens(status).map(|token| token.revision).filter(|last| (0..LAST_REVISION).contains(last)).max();
+    let last = all_tokens(status).map(|token| token.revision).filter(|last| REVISIONS.contains(last)).max();
     let expires = match period {
         Some(period) => now.checked_add(period.saturating_mul(2)).unwrap_or(Timestamp::MAX),
         None => for_ever(now),
@@ -84,7 +83,10 @@ pub(in crate::handshake) fn with_offered(
     new: NewToken,
     now: Timestamp,
 ) -> Result<DomainRouteTokenStatus, TooManyUnproven> {
-    let tokens = kept(status, now);
+    let mut tokens = kept(status, now);
+    if tokens.len() > MOST_KEPT {
+        tokens.retain(|token| !seems_of_later(token, now));
+    }
     if tokens.len() > MOST_KEPT {
         return Err(TooManyUnproven);
     }
@@ -103,7 +105,7 @@ pub(in crate::handshake) fn with_offered(
 /// what it was given, and then it shows that it has it.
 fn kept(status: &DomainRouteTokenStatus, now: Timestamp) -> Vec<DomainRouteToken> {
     let is_ready = |token: &&DomainRouteToken| {
-        token.is_ready && !token.token.is_empty() && (1..=LAST_REVISION).contains(&token.revision)
+        token.is_ready && !token.token.is_empty() && REVISIONS.contains(&token.revision)
     };
     let mut ready: Vec<&DomainRouteToken> = all_tokens(status).filter(is_ready).collect();
     ready.sort_by_key(|token| token.revision);
@@ -114,16 +116,22 @@ fn kept(status: &DomainRouteTokenStatus, now: Timestamp) -> Vec<DomainRouteToken
     let first_after = proven.map_or(0, |proven| proven + 1);
     let last = ready.len().saturating_sub(1);
     let may_be_in_use = |place: usize, token: &DomainRouteToken| {
+        let is_anybodys = !is_proven(&token) && token.signed_request_time.is_none();
         [proven, before, Some(first_after), Some(last)].contains(&Some(place))
-            || !is_proven(&token) && token.signed_request_time.is_none() && is_young(token, now)
+            || is_anybodys && (is_young(token, now) || seems_of_later(token, now))
     };
     let kept = ready.iter().enumerate().filter(|(place, token)| may_be_in_use(*place, token));
     kept.map(|(_, token)| (*token).clone()).collect()
 }
 
-/// Whether a token was made within the last minute. If it seems to be made later than now, the clock was set back.
+/// Whether a token was made so lately that it need not have been used yet.
 fn is_young(token: &DomainRouteToken, now: Timestamp) -> bool {
     begin(token).is_some_and(|begin| now.duration_since(begin).unsigned_abs() < UNPROVEN_KEPT)
+}
+
+/// Whether the clock was set back since a token was made, so that nobody knows how old it is.
+fn seems_of_later(token: &DomainRouteToken, now: Timestamp) -> bool {
+    token.heart_beat_time.is_none() && begin(token).is_some_and(|begin| now < begin) && !is_young(token, now)
 }
 
 /// The newest token, if it is ready and its time to be renewed has not come: whoever asks for a token that only the
@@ -146,12 +154,12 @@ pub(in crate::handshake) fn standing(
     revision: i64,
     now: Timestamp,
 ) -> TokenState {
-    let mut known =
-        all_tokens(status).filter(|token| token.revision == revision && !has_expired(token, now)).peekable();
-    if known.peek().is_none() {
-        return TokenState::TokenNotFound;
+    let is_it = |token: &&DomainRouteToken| token.revision == revision && !has_expired(token, now);
+    if all_tokens(status).filter(is_it).any(|token| token.is_ready) {
+        return TokenState::TokenReady;
     }
-    if known.any(|token| token.is_ready) { TokenState::TokenReady } else { TokenState::TokenNotReady }
+    // One that was not ready before the next one was made will never be.
+    if is_it(&&status.revision_token) { TokenState::TokenNotReady } else { TokenState::TokenNotFound }
 }
 
 /// The status once the source has proved that it has the token of `revision`; `None` if that is known.
@@ -318,7 +326,7 @@ mod tests {
 
     #[test]
     fn numbers_that_no_gateway_gives_are_not_counted_on_from() {
-        for revision in [i64::MAX, i64::MIN, -1, LAST_REVISION, LAST_REVISION + 1] {
+        for revision in [i64::MAX, i64::MIN, -1, i32::MAX.into(), i64::from(i32::MAX) + 1] {
             let mut status = destination([0]);
             status.revision_token.revision = revision;
             assert_eq!(next_revision(&status, PERIOD, at(0)).0, 2, "{revision}");
@@ -348,14 +356,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_an_unsigned_handshake_gave_stays_for_a_minute() {
+    fn a_token_that_an_unsigned_handshake_gave_stays_until_it_must_have_been_used() {
         let mut status = proven(&destination([0]), 1);
         let mut given: Vec<(i64, i64)> = Vec::new();
         for second in 1..300 {
             let Ok(offered) = try_offer(&status, second, None) else { continue };
             status = ready(&offered);
             given.push((second, status.revision_token.revision));
-            let young = given.iter().filter(|(made, _)| second < made + 60);
+            let young = given.iter().filter(|(made, _)| second < made + 90);
             assert!(young.clone().all(|(_, revision)| revisions(&status).contains(revision)), "at {second}");
         }
     }

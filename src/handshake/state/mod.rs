@@ -24,6 +24,8 @@
 mod destination;
 mod source;
 
+use std::ops::Range;
+
 use jiff::{SignedDuration, Timestamp};
 use model::api::{DomainRouteToken, DomainRouteTokenStatus, Time};
 
@@ -38,8 +40,9 @@ pub(super) use source::{Action, Source, View, end_of_life, with_claim, with_conf
 /// Lifetime of a token that is never renewed, in hours: a hundred years (as Kuscia's).
 const FOR_EVER_HOURS: i64 = 100 * 365 * 24;
 
-/// The largest number of a token on Kuscia's wire.
-const LAST_REVISION: i64 = i32::MAX as i64;
+/// The numbers that tokens have: those of Kuscia's wire, of which the last has no successor. With one token a second they
+/// last for 68 years.
+const REVISIONS: Range<i64> = 1..i32::MAX as i64;
 
 /// A new token, as it is stored.
 #[derive(Clone)]

@@ -75,14 +75,15 @@ impl View<'_> {
     fn renewal(&self, token: &DomainRouteToken, now: Timestamp) -> Option<Timestamp> {
         let end = end(token).unwrap_or(Timestamp::MAX);
         let renewal = match (begin(token), self.period) {
-            // The clock was set back, or another program wrote the status: nobody knows how old the token is.
-            (Some(begin), Some(_)) if begin > now => return None,
-            (None, Some(_)) => return None,
-            (Some(begin), Some(period)) => {
+            (Some(begin), Some(period)) if begin <= now => {
                 let after = |time| begin.checked_add(time).unwrap_or(Timestamp::MAX);
                 let end = end.min(after(period.saturating_mul(2)));
                 if self.is_settled(token) { middle(begin, end) } else { middle(middle(begin, end), end) }
             }
+            // The clock was set back, or another program wrote the status: nobody knows how old the token is. Of an old
+            // one the destination says that it has ended.
+            (_, Some(_)) if self.is_settled(token) => return None,
+            (_, Some(_)) => Timestamp::MAX,
             (Some(begin), None) => middle(begin, end),
             (None, None) => end,
         };
