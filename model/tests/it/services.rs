@@ -94,6 +94,7 @@ fn services_that_cannot_be_served_are_refused() {
         without(service("specless"), "/spec"),
         service("Upper"),
         service("kuscia-handshake"),
+        service("kuscia-datapath"),
     ]);
     let rejection = |name| mesh.rejection(Kind::Service, name);
     assert_eq!(rejection("external"), [("spec.type", "ExternalName is not supported")]);
