@@ -161,7 +161,7 @@ async fn a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_wh
     world.start().await;
 
     let held = other.key.public_key().fingerprint().to_string();
-    expect_problem(&world, "alice-bob", &["HandshakeRefused", &held]).await;
+    expect_problem(&world, "alice-bob", &["KeyUnknownToPeer", &held]).await;
     let log = fs::read_to_string(world.bob.folder.join("logs/mesh.log")).unwrap();
     assert!(log.contains("handshake refused") && log.contains(&held), "{log}");
     confirmed_revision(&world.bob, &world.alice).await;
@@ -179,7 +179,7 @@ async fn a_destination_that_comes_up_later_gets_its_token_then(on: Source) {
     // Until its Envoy is there, the way out is closed too.
     expect_problem(&world, "alice-bob", &["OwnGatewayDown", "bootstrap"]).await;
     world.alice.start_envoy(program, &world.envoy).await.unwrap();
-    expect_problem(&world, "alice-bob", &["DestinationUnreachable"]).await;
+    expect_problem(&world, "alice-bob", &["ConnectionRefused"]).await;
 
     world.bob.start_envoy(program, &world.envoy).await.unwrap();
     world.bob.start_mesh(program).await.unwrap();
@@ -190,16 +190,13 @@ async fn a_destination_that_comes_up_later_gets_its_token_then(on: Source) {
 
 async fn peers_that_answer_nonsense_harm_nobody_else(on: Source) {
     let world = World::two_domains(on).await;
+    let not_a_gateway = ["NotAGateway", "check host, port and pathPrefix"];
     let cases = [
-        ("garbage", Manner::Garbage, &["DestinationUnreachable", "502"][..]),
-        ("flood", Manner::Flood, &["DestinationUnreachable", "longer than"]),
+        ("garbage", Manner::Garbage, &["PeerSpeaksTls", "isTLS"][..]),
+        ("flood", Manner::Flood, &["NotAGateway", "HTTP 200"]),
         ("silence", Manner::Silence, &["no token is negotiated with silence yet"]),
-        (
-            "page",
-            Manner::Body("<html>welcome</html>"),
-            &["NotAHandshakeService", "check the route's endpoint"],
-        ),
-        ("empty", Manner::Body("{}"), &["NotAHandshakeService", "no status"]),
+        ("page", Manner::Body("<html>welcome</html>"), &not_a_gateway),
+        ("empty", Manner::Body("{}"), &not_a_gateway),
         (
             "refusal",
             Manner::Body(r#"{"status":{"code":500,"message":"no\nway"}}"#),
@@ -210,7 +207,7 @@ async fn peers_that_answer_nonsense_harm_nobody_else(on: Source) {
             Manner::Body(
                 r#"{"status":{},"token":{"token":"AAAA","expiration_time":4000000000000000000,"revision":1}}"#,
             ),
-            &["KeyMismatch"],
+            &["KeyUnknownToPeer"],
         ),
     ];
     let mut servers = Vec::new();
