@@ -5,6 +5,7 @@
 
 mod kuscia;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,7 @@ struct Method {
 }
 
 const RSA: Method = Method { route: "RSA-GEN", wire: "RSA" };
+const UID: Method = Method { route: "UID-RSA-GEN", wire: "UID" };
 
 /// Seconds between two tokens of a route.
 const PERIOD: i64 = 3600;
@@ -177,6 +179,11 @@ async fn a_kuscia_gets_tokens_of_ours_that_work() {
     give_tokens_to_a_kuscia(RSA).await;
 }
 
+#[tokio::test]
+async fn a_kuscia_gets_tokens_that_ours_makes_alone() {
+    give_tokens_to_a_kuscia(UID).await;
+}
+
 async fn give_tokens_to_a_kuscia(method: Method) {
     let ours = Ours::start("bob").await;
     let alice = ours.partner("alice").await;
@@ -220,6 +227,11 @@ async fn give_tokens_to_a_kuscia(method: Method) {
 #[tokio::test]
 async fn ours_gets_tokens_of_a_kuscia_that_work_and_new_ones_when_they_are_lost() {
     take_tokens_of_a_kuscia(RSA).await;
+}
+
+#[tokio::test]
+async fn ours_gets_tokens_that_a_kuscia_makes_alone_and_new_ones_when_they_are_lost() {
+    take_tokens_of_a_kuscia(UID).await;
 }
 
 async fn take_tokens_of_a_kuscia(method: Method) {
@@ -354,6 +366,8 @@ async fn broken_answers_of_a_kuscia_are_told_apart_and_forgotten_once_it_is_mend
         ("short", RSA, json!({"fault": "short_share"}), not_for_us),
         ("long", RSA, json!({"fault": "long_share"}), not_for_us),
         ("double", RSA, json!({"fault": "double_share"}), not_for_us),
+        ("short-whole", UID, json!({"fault": "short_share"}), not_for_us),
+        ("long-whole", UID, json!({"fault": "long_share"}), not_for_us),
         ("prefix", RSA, json!({"fault": "no_prefix"}), not_for_us),
         ("key", RSA, json!({"fault": "other_key"}), not_for_us),
         ("closed", RSA, json!({"sources": {}}), no_route),
@@ -414,6 +428,55 @@ async fn what_a_kuscia_says_of_a_token_is_believed_and_asked_again() {
         ours.authenticated(name).await;
         answers(&ours.domain, &format!("web.{name}.svc"), 200).await;
     }
+}
+
+#[tokio::test]
+async fn a_kuscia_is_told_where_only_signed_requests_are_taken() {
+    let ours = Ours::start("bob").await;
+    let alice = ours.partner("alice").await;
+    let mut route = ours.route(RSA);
+    set_source(&mut route, alice.name, &alice.public_key);
+    route["spec"]["tokenConfig"]["handshake"] = "signed".into();
+    apply_route(&ours.domain, &route).await;
+    let remedy = r#"tokenConfig.handshake of the route there is "signed""#;
+    eventually("it is refused", async || {
+        let answer = alice.handshake(&ours.domain, RSA.wire, &json!({})).await;
+        if answer.message.contains(remedy) { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    let log = fs::read_to_string(ours.domain.folder.join("logs/mesh.log")).unwrap();
+    assert!(log.contains("the request is not signed"), "{log}");
+
+    route["spec"]["tokenConfig"]["handshake"] = "compatible".into();
+    apply_route(&ours.domain, &route).await;
+    ours.token_for(&alice, RSA).await;
+}
+
+#[tokio::test]
+async fn no_token_of_a_kuscia_is_taken_where_answers_must_be_signed() {
+    let ours = Ours::start("alice").await;
+    let bob = ours.partner("bob").await;
+    let sources = json!({"alice": ours.domain.public_key.to_base64_pem()});
+    let domains = json!({"bob": {"key": bob.key, "sources": sources, "period": PERIOD}});
+    let gateway = Gateway::serve(&bob, &ours.gateway_log(), &domains).await;
+    let mut route = ours.route(RSA);
+    set_destination(&mut route, "bob", gateway.address);
+    route["spec"]["tokenConfig"]["destinationPublicKey"] = bob.public_key.as_str().into();
+    route["spec"]["tokenConfig"]["handshake"] = "signed".into();
+    apply_route(&ours.domain, &route).await;
+    assert_eq!(ours.unauthenticated("bob", r#"set that to "compatible""#).await, [0_i64; 0]);
+    let status = route_status(&ours.domain, "alice-bob").await.unwrap();
+    let reasons = status.conditions.iter().filter(|known| known.type_ == "Authenticated");
+    let reasons: Vec<&str> = reasons.map(|known| known.reason.as_str()).collect();
+    assert_eq!(reasons, ["SignatureMissing"]);
+    let stored = ours.domain.stored_status("alice-bob").await.unwrap().token_status;
+    assert_eq!(stored.revision_token.token, "", "{stored:?}");
+    answers(&ours.domain, "web.bob.svc", 503).await;
+
+    route["spec"]["tokenConfig"]["handshake"] = "compatible".into();
+    apply_route(&ours.domain, &route).await;
+    ours.authenticated("bob").await;
+    answers(&ours.domain, "web.bob.svc", 200).await;
 }
 
 #[tokio::test]
