@@ -79,6 +79,8 @@ fn is_news(used: &Used, snapshot: &Snapshot) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::sync::Arc;
     use std::time::Duration;
 

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use certs::{DomainKey, Fingerprint};
+use certs::DomainKey;
 use jiff::Timestamp;
 use model::{DomainId, TOKEN_BYTES, TokenMethod, TokenSettings, TokenValue};
 use proto::handshake::{
-    Ciphertext, HandshakeKind, HandshakeRequest, HandshakeResponse, Status, StatusResponse, TokenConfig,
-    TokenState,
+    Ciphertext, HandshakeKind, HandshakeRequest, HandshakeResponse, StatusResponse, TokenConfig, TokenState,
 };
 use zeroize::Zeroizing;
 
+use super::call_error::{CallError, PeerRefusal, refusal_reason};
 use super::mint::SHARE_BYTES;
 use super::signing::{WrongSignature, sign_request, verify_answer};
-use crate::http::{Cause, Error, Limits, Target, send};
+use crate::http::{Cause, Limits, Target, send};
 
 /// An answer is some hundred bytes; a peer may not make us read more than this.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -28,92 +28,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest part of a peer's message that is repeated.
 const MAX_QUOTED_CHARS: usize = 300;
-
-/// A handshake that brought no token, or a probe that brought no state.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
-    /// This domain's own gateway does not answer.
-    #[error("this domain's gateway: {0}; is Envoy running with this mesh's bootstrap?")]
-    OwnGateway(Error),
-    /// The answer did not come whole, in time or in size.
-    #[error("no proper answer from {destination}: {cause}")]
-    NoAnswer { destination: DomainId, cause: String },
-    /// A gateway on the way answered with an error.
-    #[error("HTTP status {status}: {message}")]
-    Http { status: StatusCode, message: String },
-    /// What came is not the answer of a handshake service.
-    #[error("what answers for {destination} is no handshake service: {problem}; check the route's endpoint")]
-    BadAnswer { destination: DomainId, problem: String },
-    /// Another domain answered.
-    #[error("domain {actual:?} answers where {expected} was expected; check the route's endpoint")]
-    OtherDomain { expected: DomainId, actual: String },
-    /// The destination refused. Most refusals are about keys, so both are named.
-    #[error(
-        "{destination} refused: {message} (key of this domain: {own_key}; of {destination}, by the route: {peer_key})"
-    )]
-    Refused {
-        destination: DomainId,
-        reason: &'static str,
-        message: String,
-        own_key: Fingerprint,
-        peer_key: Fingerprint,
-        /// A request of a time shortly after this one would not be refused for its time: nanoseconds since the Unix
-        /// epoch. The destination has signed that it is so.
-        expected_time: Option<i64>,
-    },
-    /// The answer must be signed.
-    #[error(
-        "the answer of {destination} is not signed, but must be: tokenConfig.handshake of the route says so, or \
-         {destination} has signed before; if it cannot any more, set that to \"compatible\""
-    )]
-    NotSigned { destination: DomainId },
-    /// The answer was altered, or somebody else signed it.
-    #[error("the answer of {destination} is not signed by its key {peer_key}, as the route has it")]
-    WrongSignature { destination: DomainId, peer_key: Fingerprint },
-    /// The destination's share is not encrypted for this domain's key.
-    #[error(
-        "the share of {destination} is not encrypted for this domain's key {own_key}: it seems to hold another one"
-    )]
-    KeyMismatch { destination: DomainId, own_key: Fingerprint },
-    /// No request can be made.
-    #[error("no request can be made: {0}")]
-    Internal(String),
-}
-
-impl CallError {
-    fn internal(error: impl std::fmt::Display) -> Self {
-        Self::Internal(error.to_string())
-    }
-
-    fn bad_answer(destination: &DomainId, problem: &str) -> Self {
-        Self::BadAnswer { destination: destination.clone(), problem: problem.to_owned() }
-    }
-
-    /// Whether the destination was not reached at all.
-    pub(super) fn is_unreachable(&self) -> bool {
-        match self {
-            Self::OwnGateway(_) | Self::NoAnswer { .. } => true,
-            Self::Http { status, .. } => status.is_server_error(),
-            _ => false,
-        }
-    }
-
-    /// One word for the route's condition.
-    pub(super) fn reason(&self) -> &'static str {
-        match self {
-            Self::OwnGateway(_) => "OwnGatewayDown",
-            Self::NoAnswer { .. } => "DestinationUnreachable",
-            Self::Http { status, .. } if status.is_server_error() => "DestinationUnreachable",
-            Self::Http { .. } | Self::BadAnswer { .. } => "NotAHandshakeService",
-            Self::OtherDomain { .. } => "OtherDomainAnswered",
-            Self::Refused { reason, .. } => reason,
-            Self::NotSigned { .. } => "SignatureMissing",
-            Self::WrongSignature { .. } => "SignatureWrong",
-            Self::KeyMismatch { .. } => "KeyUnknownToPeer",
-            Self::Internal(_) => "InternalError",
-        }
-    }
-}
 
 /// What is asked of a destination.
 pub(super) struct Terms<'a> {
@@ -168,14 +82,14 @@ impl HandshakeClient {
         if status.code != 0 {
             // Where the keys differ the signature is none, and the refusal says what is wrong.
             let is_signed = verified.unwrap_or(false);
-            return Err(CallError::Refused {
+            return Err(CallError::Refused(Box::new(PeerRefusal {
                 destination: destination.clone(),
                 reason: refusal_reason(&status),
                 message: quoted(&status.message),
                 own_key: self.key.public_key().fingerprint(),
                 peer_key: peer_key.fingerprint(),
                 expected_time: Some(answer.last_request_time).filter(|time| is_signed && *time > 0),
-            });
+            })));
         }
         let is_signed = verified.map_err(|WrongSignature| CallError::WrongSignature {
             destination: destination.clone(),
@@ -310,29 +224,6 @@ impl HandshakeClient {
             cause => CallError::NoAnswer { destination: destination.clone(), cause: cause.to_string() },
         })
     }
-}
-
-/// One word for why a destination refused: what it says itself, or what Kuscia's words mean.
-fn refusal_reason(status: &Status) -> &'static str {
-    const KNOWN: [&str; 8] = [
-        "RouteMissing",
-        "KeyUnknownToPeer",
-        "PeerKeyDiffers",
-        "SignatureMissing",
-        "SignatureWrong",
-        "ClocksDiffer",
-        "TooManyHandshakes",
-        "TokenNotReady",
-    ];
-    const KUSCIAS: [(&str, &str); 3] = [
-        ("not found in dest domain", "RouteMissing"),
-        ("publickey hash mismatch", "KeyUnknownToPeer"),
-        ("may be not correct", "PeerKeyDiffers"),
-    ];
-    let said = KNOWN.into_iter().find(|known| *known == status.reason);
-    let meant =
-        || KUSCIAS.iter().find(|(words, _)| status.message.contains(words)).map(|(_, reason)| *reason);
-    said.or_else(meant).unwrap_or("HandshakeRefused")
 }
 
 /// A peer's words, short and without control characters, so that they may stand in a log or a status.

@@ -9,7 +9,7 @@ use model::api::{Condition, ConditionStatus, DomainRouteStatus, Time};
 use model::{DomainId, StatusChange};
 use proto::handshake::TokenState;
 
-use super::client::CallError;
+use super::call_error::CallError;
 use super::findings::{DataPath, Finding, Layer, headers_stripped, of_data_path};
 use super::ledger::LedgerError;
 

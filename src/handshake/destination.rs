@@ -37,9 +37,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(28);
 /// Handshakes in the name of one source that are under way or wait for each other; further ones are refused.
 const MAX_PER_SOURCE: usize = 4;
 
-/// Kuscia's code for any failure.
-pub(super) const FAILED: i32 = 500;
-
 /// How long the refusal of a share takes.
 const REFUSAL_TIME: Duration = Duration::from_millis(50);
 
@@ -76,7 +73,7 @@ impl Destination {
             Ok(source) => source,
             Err(_) => {
                 let refusal = Refusal::NoDomainId(request.domain_id.chars().take(63).collect());
-                return refused(&refusal);
+                return refusal.response();
             }
         };
         let mut is_signed = false;
@@ -90,7 +87,7 @@ impl Destination {
             },
             Err(refusal) => {
                 self.log(&source, &refusal);
-                refused(&refusal)
+                refusal.response()
             }
         };
         if is_signed {
@@ -101,7 +98,7 @@ impl Destination {
                 let signed = sign_answer(&mut answer, &request, domain.as_str(), &key);
                 signed.map(|()| answer)
             });
-            answer = signed.await.unwrap_or(Err(NoRandomness)).unwrap_or_else(|_| refused(&Refusal::Crypto));
+            answer = signed.await.unwrap_or(Err(NoRandomness)).unwrap_or_else(|_| Refusal::Crypto.response());
         }
         answer
     }
@@ -322,15 +319,6 @@ impl<'a> Kind<'a> {
             HandshakeKind::Other(kind) => Err(Refusal::Kind(kind.chars().take(20).collect())),
         }
     }
-}
-
-fn refused(refusal: &Refusal) -> HandshakeResponse {
-    let status = Status { code: FAILED, message: refusal.to_string(), reason: refusal.reason().to_owned() };
-    let last_request_time = match refusal {
-        Refusal::Stale { stale, .. } => stale.expected_after,
-        _ => 0,
-    };
-    HandshakeResponse { status: Some(status), last_request_time, ..HandshakeResponse::default() }
 }
 
 fn token(answered: String, revision: i64, expires: Timestamp) -> proto::handshake::Token {

@@ -16,7 +16,7 @@ use std::fmt;
 use ::http::StatusCode;
 use model::{DomainId, HostPort, OutboundRoute};
 
-use super::client::CallError;
+use super::call_error::{CallError, PeerRefusal};
 use examine::examine;
 use words::of_envoy_words;
 
@@ -89,7 +89,8 @@ fn of_error(error: &CallError, route: &OutboundRoute) -> Option<Told> {
             );
             Told::Half(Finding { layer: Layer::Reach, reason: "NotAGateway", message })
         }
-        CallError::Refused { reason, message, own_key, peer_key, .. } => {
+        CallError::Refused(refusal) => {
+            let PeerRefusal { reason, message, own_key, peer_key, .. } = refusal.as_ref();
             Told::All(peer::refused(&route.destination, reason, message, own_key, peer_key))
         }
         CallError::WrongSignature { .. } => Told::All(peer::wrong_signature(&route.destination, error)),

@@ -17,6 +17,7 @@
 //! [`ledger`], so that two changes never overwrite each other.
 
 mod acceptance;
+mod call_error;
 mod client;
 mod contact;
 mod destination;

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::acceptance::{Acceptance, keep_accepted};
-use super::client::{CallError, HandshakeClient, Terms};
+use super::call_error::CallError;
+use super::client::{HandshakeClient, Terms};
 use super::contact::{Contact, NegotiationError};
 use super::findings::diagnose;
 use super::ledger::{Ledger, LedgerError};
@@ -230,8 +231,8 @@ impl Negotiation {
                 self.note(route, &Contact::negotiated(), memory).await;
             }
             Err(error) => {
-                if let NegotiationError::Call(CallError::Refused { expected_time: Some(expected), .. }) =
-                    &error
+                if let NegotiationError::Call(CallError::Refused(refusal)) = &error
+                    && let Some(expected) = refusal.expected_time
                 {
                     memory.clock_offset = Some(expected.saturating_sub(nanoseconds(Timestamp::now())));
                 }

@@ -3,9 +3,13 @@
 use certs::Fingerprint;
 use jiff::Timestamp;
 use model::DomainId;
+use proto::handshake::{HandshakeResponse, Status};
 
 use super::ledger::LedgerError;
 use super::state::{Stale, TooManyUnproven};
+
+/// Kuscia's code for any failure.
+pub(super) const FAILED: i32 = 500;
 
 /// Why a handshake is refused. The texts go to the peer: they name keys by their public fingerprints only.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,16 @@ impl Refusal {
             Self::GatewayLate(_) | Self::NotKept(_) => "TokenNotReady",
             Self::NoDomainId(_) | Self::Kind(_) | Self::NoShare | Self::Crypto => "HandshakeRefused",
         }
+    }
+
+    /// What the source is answered.
+    pub(super) fn response(&self) -> HandshakeResponse {
+        let status = Status { code: FAILED, message: self.to_string(), reason: self.reason().to_owned() };
+        let last_request_time = match self {
+            Self::Stale { stale, .. } => stale.expected_after,
+            _ => 0,
+        };
+        HandshakeResponse { status: Some(status), last_request_time, ..HandshakeResponse::default() }
     }
 }
 

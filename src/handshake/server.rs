@@ -19,8 +19,9 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::destination::{Destination, FAILED};
+use super::destination::Destination;
 use super::outcomes::Outcomes;
+use super::refusal::FAILED;
 use crate::serve::{Places, serve_http};
 
 /// Most bytes of a request. Real ones are one to three kilobytes.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::hops::hops;
 use super::{CHECK_ENDPOINT, LET_HEADERS_PASS, quoted};
-use crate::handshake::client::CallError;
+use crate::handshake::call_error::CallError;
 
 /// The header by which a gateway says whose it is, in its own answer to a request that it let in.
 const DATAPATH: &str = "kuscia-datapath";

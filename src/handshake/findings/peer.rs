@@ -6,7 +6,7 @@ use model::{DomainId, OutboundRoute};
 
 use super::hops::Hop;
 use super::{Finding, LET_HEADERS_PASS, Layer, place};
-use crate::handshake::client::CallError;
+use crate::handshake::call_error::CallError;
 
 const STATUS: &str = "`networkmesh status`";
 

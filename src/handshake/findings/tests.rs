@@ -110,13 +110,15 @@ async fn a_gateway_that_answers_was_reached() {
 async fn refusals_name_both_keys_and_what_to_do() {
     let link = link("bob.example.com", 1080, false);
     let keys = [&ALICE, &BOB].map(|key| key.public_key().fingerprint());
-    let refused = |reason, message: &str| CallError::Refused {
-        destination: link.destination.clone(),
-        reason,
-        message: message.to_owned(),
-        own_key: keys[0].clone(),
-        peer_key: keys[1].clone(),
-        expected_time: None,
+    let refused = |reason, message: &str| {
+        CallError::Refused(Box::new(PeerRefusal {
+            destination: link.destination.clone(),
+            reason,
+            message: message.to_owned(),
+            own_key: keys[0],
+            peer_key: keys[1],
+            expected_time: None,
+        }))
     };
     for (reason, words) in [
         ("RouteMissing", "add this DomainRoute".to_owned()),

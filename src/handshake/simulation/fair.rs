@@ -33,7 +33,8 @@ impl World {
         for _ in 0..MOST_STEPS {
             // A call that was lost is given up; there is no need to wait for it.
             let lost = self.ends[SOURCE].gateways.iter().position(|gateway| gateway.call.is_some());
-            let step = self.work().into_iter().next().or(lost.map(|gateway| Step::GiveUp { gateway }));
+            let step =
+                self.work().into_iter().next().or_else(|| lost.map(|gateway| Step::GiveUp { gateway }));
             let Some(step) = step else { return };
             self.take(&step);
         }

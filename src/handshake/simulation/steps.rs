@@ -171,7 +171,7 @@ impl World {
                         gateway,
                         with,
                         fate,
-                    }))
+                    }));
                 }
                 Step::Deliver { message, to, .. } => {
                     steps.extend([Step::Deliver { message, to, again: true }, Step::Lose { message }]);

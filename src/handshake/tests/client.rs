@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::world::{ALICE, BOB};
-use crate::handshake::client::{CallError, HandshakeClient, Negotiated, Terms};
+use crate::handshake::call_error::CallError;
+use crate::handshake::client::{HandshakeClient, Negotiated, Terms};
 use crate::handshake::mint::SHARE_BYTES;
 
 fn bob() -> DomainId {
