@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use certs::CertState;
 use envoy::{KeyMaterial, Resource, Translator};
-use model::{DomainId, InboundAuth, OutboundAuth, Snapshot};
+use model::{DomainId, InboundAuth, OutboundAuth, Snapshot, Token};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -122,15 +122,15 @@ impl Gateways {
         (Self { cache: Cache::new(), clients: Clients::new(), programmed }, programmed_in)
     }
 
-    /// Returns once every connected gateway, and at least one, accepts the token of `revision` from `source`.
-    pub(crate) async fn accept_token(&self, source: &DomainId, revision: i64) {
-        let has_token = |snapshot: &Snapshot| accepts(snapshot, source, revision);
+    /// Returns once every connected gateway, and at least one, accepts the `token` from `source`.
+    pub(crate) async fn accept_token(&self, source: &DomainId, token: &Token) {
+        let has_token = |snapshot: &Snapshot| accepts(snapshot, source, token);
         self.hold(ResourceType::RouteConfiguration, &envoy::routes_from(source), has_token).await;
     }
 
-    /// Returns once every connected gateway, and at least one, sends the token of `revision` to `destination`.
-    pub(crate) async fn send_token(&self, destination: &DomainId, revision: i64) {
-        let has_token = |snapshot: &Snapshot| sends(snapshot, destination, revision);
+    /// Returns once every connected gateway, and at least one, sends the `token` to `destination`.
+    pub(crate) async fn send_token(&self, destination: &DomainId, token: &Token) {
+        let has_token = |snapshot: &Snapshot| sends(snapshot, destination, token);
         self.hold(ResourceType::RouteConfiguration, &envoy::routes_to(destination), has_token).await;
     }
 
@@ -169,22 +169,25 @@ impl Gateways {
     }
 }
 
-fn accepts(snapshot: &Snapshot, source: &DomainId, revision: i64) -> bool {
+fn accepts(snapshot: &Snapshot, source: &DomainId, token: &Token) -> bool {
     let Some(route) = snapshot.inbound.get(source) else { return false };
     match &route.auth {
-        InboundAuth::Token { accepted, .. } => accepted.iter().any(|token| token.revision == revision),
+        InboundAuth::Token { accepted, .. } => accepted.iter().any(|known| is_same(known, token)),
         InboundAuth::None => true,
     }
 }
 
-fn sends(snapshot: &Snapshot, destination: &DomainId, revision: i64) -> bool {
+fn sends(snapshot: &Snapshot, destination: &DomainId, token: &Token) -> bool {
     let Some(route) = snapshot.outbound.get(destination) else { return false };
     match &route.auth {
-        OutboundAuth::Token { sending, .. } => {
-            sending.as_ref().is_some_and(|token| token.revision == revision)
-        }
+        OutboundAuth::Token { sending, .. } => sending.as_ref().is_some_and(|known| is_same(known, token)),
         OutboundAuth::None => true,
     }
+}
+
+/// The number alone is not enough: who has lost a status counts from one again.
+fn is_same(known: &Token, token: &Token) -> bool {
+    known.revision == token.revision && known.value == token.value
 }
 
 #[cfg(test)]

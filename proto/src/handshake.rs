@@ -96,8 +96,8 @@ pub struct HandshakeResponse {
     /// The destination's share, where the outcome is success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
-    /// In a refusal, the newest `request_time` that the destination has answered to this source, so that a source whose
-    /// clock is behind that of another of its gateways can ask with a later one. 0: not said.
+    /// In a refusal because of the `request_time`, the time after which one is expected: nanoseconds since the Unix epoch, by
+    /// the destination's clock, or of the last request that it has answered, if that is later. 0: not said.
     #[serde(skip_serializing_if = "is_zero")]
     pub last_request_time: i64,
     /// Base64 of the destination's signature of [`signed_bytes`](Self::signed_bytes), made as that of a request but by

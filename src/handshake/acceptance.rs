@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::api::DomainRouteTokenStatus;
-use model::{Direction, DomainId, settle_tokens, with_listed};
+use model::{Direction, DomainId, InboundAuth, Snapshot, Token, settle_tokens, with_listed};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -123,7 +123,12 @@ impl Acceptance {
     /// # Errors
     /// The tokens cannot be changed.
     pub(super) async fn list(&self, source: &DomainId, revision: i64) -> Result<(), LedgerError> {
-        self.gateways.accept_token(source, revision).await;
+        let snapshot = self.ledger.snapshot();
+        let Some(token) = accepted(&snapshot, source, revision) else {
+            // It is gone, or cannot be opened; the next one takes its place.
+            return std::future::pending().await;
+        };
+        self.gateways.accept_token(source, token).await;
         let change = |status: &_| {
             let listed = with_listed(status, revision, self.replicas.own());
             self.settled(listed.as_ref().unwrap_or(status)).or(listed)
@@ -182,5 +187,12 @@ impl Acceptance {
                 () = replicas.changed() => {}
             }
         }
+    }
+}
+
+fn accepted<'a>(snapshot: &'a Snapshot, source: &DomainId, revision: i64) -> Option<&'a Token> {
+    match &snapshot.inbound.get(source)?.auth {
+        InboundAuth::Token { accepted, .. } => accepted.iter().find(|token| token.revision == revision),
+        InboundAuth::None => None,
     }
 }

@@ -116,7 +116,7 @@ impl Negotiation {
             let OutboundAuth::Token { settings, sending } = &route.auth else { return };
             let status = &route.status.token_status;
             let in_use = sending.as_ref().filter(|token| token.revision == status.revision_token.revision);
-            let to_list = in_use.filter(|_| !self.is_listed(status)).map(|token| token.revision);
+            let to_list = in_use.filter(|_| !self.is_listed(status));
             if !self.replicas.is_chosen(&status.revision_initializer) {
                 // Another gateway does it, and what this one remembers of it is soon out of date.
                 memory = Memory::default();
@@ -167,13 +167,13 @@ impl Negotiation {
         status.revision_token.effective_instances.iter().any(|name| name == self.replicas.own())
     }
 
-    /// Lists this gateway among those that send the token of `revision` as soon as its Envoys do.
-    async fn list(&self, destination: &DomainId, revision: Option<i64>, changed: &Notify) {
-        let Some(revision) = revision else { return std::future::pending().await };
-        self.gateways.send_token(destination, revision).await;
-        let list = |status: &_| with_listed(status, revision, self.replicas.own());
+    /// Lists this gateway among those that send the `token` as soon as its Envoys do.
+    async fn list(&self, destination: &DomainId, token: Option<&Token>, changed: &Notify) {
+        let Some(token) = token else { return std::future::pending().await };
+        self.gateways.send_token(destination, token).await;
+        let list = |status: &_| with_listed(status, token.revision, self.replicas.own());
         if let Err(error) = self.ledger.change_tokens(Direction::Outbound, destination, list).await {
-            debug!(%destination, revision, %error, "cannot tell that the token is sent; retrying");
+            debug!(%destination, revision = token.revision, %error, "cannot tell that the token is sent; retrying");
             wait(Timestamp::now() + CLOCK_CHECK, changed).await;
         }
     }
@@ -227,6 +227,8 @@ impl Negotiation {
             Ok(revision) => {
                 info!(%destination, revision, "token negotiated");
                 memory.failing = None;
+                // After the destination has lost its status, another token has the same number.
+                memory.tried = None;
                 memory.source.negotiated(Timestamp::now());
                 self.note(route, &Contact::negotiated(), memory).await;
             }

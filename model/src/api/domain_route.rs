@@ -232,11 +232,11 @@ pub struct DomainRouteToken {
     /// When it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration_time: Option<Time>,
-    /// When the source last heard that the destination has it.
+    /// When the source first heard that the destination has it, or the destination that the source has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_beat_time: Option<Time>,
-    /// When the signed handshake that made it was asked for: nanoseconds since the Unix epoch, by the source's clock.
-    /// None: that handshake was not signed.
+    /// When the signed handshake that made it was asked for: nanoseconds since the Unix epoch, by the source's clock, or
+    /// by the destination's where that was told. None: that handshake was not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_request_time: Option<i64>,
     /// The gateways that use it.

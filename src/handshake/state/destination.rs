@@ -38,8 +38,8 @@ pub(in crate::handshake) struct TooManyUnproven;
 ///
 /// It is if it is later than the last one that was answered, which every gateway of the destination finds in the status,
 /// and of about now. The source's clock need not be right for that: a source that is refused is told what time is
-/// expected, signed by the destination, and asks again with that. Nobody else can, so whatever is repeated or held back
-/// on the way is refused.
+/// expected, signed by the destination, and asks again with that. Nobody else can, so whatever is repeated is refused, and
+/// whatever is held back for minutes.
 ///
 /// # Errors
 /// See [`Stale`].
