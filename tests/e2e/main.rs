@@ -24,6 +24,7 @@ mod reasons;
 mod rotation;
 mod signed;
 mod sources;
+mod statuses;
 mod stream;
 mod tls;
 mod tokens;
