@@ -39,8 +39,11 @@ fn assert_refused(response: &Response<Bytes>, what: &str) {
     assert_eq!(response.status(), 401, "{what}: {response:?}");
     let body: Value = serde_json::from_slice(response.body()).unwrap();
     let version = env!("CARGO_PKG_VERSION");
-    let expected =
-        json!({"domain": "bob", "instance": "bob-gateway", "kuscia": version, "reason": "unauthorized."});
+    let token = &body["token"];
+    assert!(token == "missing" || token == "refused", "{what}: {body}");
+    let expected = json!({
+        "domain": "bob", "instance": "bob-gateway", "kuscia": version, "reason": "unauthorized.", "token": token,
+    });
     assert_eq!(body, expected, "{what}");
     assert_eq!(response.headers()["content-type"], "application/json", "{what}");
 }
@@ -123,7 +126,11 @@ async fn only_the_token_of_the_source_that_a_request_names_is_accepted(on: Sourc
         ("a spoofed unknown service", headers("alice", "nobody.bob.svc", None)),
     ];
     for (what, headers) in refused {
-        assert_refused(&knock(&world.bob, "/", headers).await, what);
+        let token = if headers.contains_key("kuscia-token") { "refused" } else { "missing" };
+        let answer = knock(&world.bob, "/", headers).await;
+        assert_refused(&answer, what);
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert_eq!(body["token"], token, "{what}");
     }
 }
 

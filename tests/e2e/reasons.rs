@@ -100,12 +100,19 @@ async fn a_destination_that_does_not_know_this_domain_is_told_from_one_that_know
     let other = Partner::new("other");
     let others = other.key.public_key().fingerprint().to_string();
     let alices = world.alice.public_key.fingerprint().to_string();
+    let bobs = world.bob.public_key.fingerprint().to_string();
     let mut wrong = right.clone();
     wrong["spec"]["tokenConfig"]["sourcePublicKey"] = other.public_key().into();
     apply_route(&world.bob, &wrong).await;
     expect_refusal("KeyUnknownToPeer", &[&others, &alices, "networkmesh cert --public-key"]).await;
 
     apply_route(&world.bob, &right).await;
+    let mut wrong = right.clone();
+    wrong["spec"]["tokenConfig"]["destinationPublicKey"] = other.public_key().into();
+    apply_route(&world.alice, &wrong).await;
+    expect_refusal("PeerKeyDiffers", &[&others, &bobs, "public key"]).await;
+
+    apply_route(&world.alice, &right).await;
     expect(&world.alice, "alice-bob", "Authenticated", "True", "Token", &[] as &[&str]).await;
 }
 
@@ -114,7 +121,7 @@ async fn a_proxy_that_takes_headers_away_is_told_by_the_header() {
     for (header, type_, reason) in [
         ("Kuscia-Host", "Authenticated", "HeadersStripped"),
         ("Kuscia-Token-Revision", "Authenticated", "HeadersStripped"),
-        ("Kuscia-Token", "DataPath", "TokenRejected"),
+        ("Kuscia-Token", "DataPath", "HeadersStripped"),
     ] {
         let mut world = World::laid_out(Source::Directory, &json!({}), &json!({})).await;
         let (proxy, _proxy) = stripping_proxy(world.bob.addresses.external, header).await;
