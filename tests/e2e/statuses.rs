@@ -25,7 +25,9 @@ type Spoil = fn(&mut Value);
 
 /// By names that are domain IDs, too.
 const SPOILT: [(&str, Spoil); 10] = [
-    ("no-base64", |tokens| each(tokens, |token| token["token"] = "no base64!".into())),
+    ("no-base64", |tokens| {
+        each(tokens, |token| token["token"] = "no base64!".into());
+    }),
     ("cut-off", |tokens| {
         each(tokens, |token| token["token"] = half(token["token"].as_str().unwrap()).into())
     }),
@@ -42,8 +44,11 @@ const SPOILT: [(&str, Spoil); 10] = [
     }),
 ];
 
+/// What somebody does to a file.
+type SpoilFile = fn(&str) -> String;
+
 /// What can only happen to a file.
-const SPOILT_FILES: [(&str, fn(&str) -> String); 6] = [
+const SPOILT_FILES: [(&str, SpoilFile); 6] = [
     ("empty", |_| String::new()),
     ("half", half),
     ("zeros", |text| "\0".repeat(text.len())),
