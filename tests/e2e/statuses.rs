@@ -29,7 +29,7 @@ const SPOILT: [(&str, Spoil); 10] = [
         each(tokens, |token| token["token"] = "no base64!".into());
     }),
     ("cut-off", |tokens| {
-        each(tokens, |token| token["token"] = half(token["token"].as_str().unwrap()).into())
+        each(tokens, |token| token["token"] = half(token["token"].as_str().unwrap()).into());
     }),
     ("largest-revision", |tokens| each(tokens, |token| token["revision"] = i64::MAX.into())),
     ("negative-revision", |tokens| each(tokens, |token| token["revision"] = (-1).into())),
