@@ -18,13 +18,17 @@ use super::world::{
     route_status, set_source, token,
 };
 
-scenes!(a_status_of_an_older_version_keeps_its_token, a_source_gets_over_whatever_its_status_says,);
+scenes!(
+    a_status_of_an_older_version_keeps_its_token,
+    a_source_gets_over_whatever_its_status_says,
+    a_destination_gets_over_whatever_its_statuses_say,
+);
 
 /// What somebody does to the tokens of a status.
 type Spoil = fn(&mut Value);
 
 /// By names that are domain IDs, too.
-const SPOILT: [(&str, Spoil); 10] = [
+const SPOILT: [(&str, Spoil); 11] = [
     ("no-base64", |tokens| {
         each(tokens, |token| token["token"] = "no base64!".into());
     }),
@@ -33,8 +37,9 @@ const SPOILT: [(&str, Spoil); 10] = [
     }),
     ("largest-revision", |tokens| each(tokens, |token| token["revision"] = i64::MAX.into())),
     ("negative-revision", |tokens| each(tokens, |token| token["revision"] = (-1).into())),
-    ("year-9999", |tokens| set_times(tokens, "9999-12-30T00:00:00Z")),
+    ("year-9999", |tokens| set_times(tokens, "9999-12-31T23:59:59Z")),
     ("year-1970", |tokens| set_times(tokens, "1970-01-01T00:00:00Z")),
+    ("last-request-ever", |tokens| each(tokens, |token| token["signedRequestTime"] = i64::MAX.into())),
     ("request-of-later", |tokens| each(tokens, |token| token["signedRequestTime"] = (i64::MAX / 2).into())),
     ("not-ready", |tokens| each(tokens, |token| token["isReady"] = false.into())),
     ("nobody", |tokens| tokens["revisionInitializer"] = "nobody's gateway".into()),
@@ -176,9 +181,8 @@ fn opened(key: &DomainKey, status: &DomainRouteTokenStatus) -> Vec<(i64, Vec<u8>
         .collect()
 }
 
-#[tokio::test]
-async fn a_destination_gets_over_whatever_its_statuses_say() {
-    let mut world = World::two_domains(Source::Directory).await;
+async fn a_destination_gets_over_whatever_its_statuses_say(on: Source) {
+    let mut world = World::two_domains(on).await;
     let sources: Vec<Partner> = SPOILT.iter().map(|(name, _)| Partner::new(name)).collect();
     for source in &sources {
         let mut route = world.alice.route_to(&world.bob);

@@ -37,7 +37,16 @@ impl Raw {
         {
             metadata.insert("namespace".to_owned(), Value::from(namespace));
         }
-        read_object(kind, &self.value)
+        read_object(kind, &self.value).or_else(|errors| {
+            // The mesh writes the status of routes itself, and must be able to write over a broken one.
+            let status = self.value.as_object_mut().and_then(|route| route.remove("status"));
+            if kind != Kind::DomainRoute || status.is_none() {
+                return Err(errors);
+            }
+            let route = read_object(kind, &self.value).map_err(|_| errors.clone())?;
+            tracing::warn!(route = self.name(), %errors, "the status of a route cannot be read and begins anew");
+            Ok(route)
+        })
     }
 
     /// The field at the JSON pointer.
