@@ -15,8 +15,8 @@ use crate::api::{DomainRouteToken, DomainRouteTokenStatus};
 /// Bytes of a token: one half from each side.
 pub const TOKEN_BYTES: usize = 32;
 
-/// Most tokens of a list that are opened. Gateways list three at most.
-const MOST_LISTED: usize = 8;
+/// Most tokens of a list that are opened. Gateways list eleven at most.
+const MOST_LISTED: usize = 16;
 
 /// The secret of a token. It is wiped when dropped and never shown.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]

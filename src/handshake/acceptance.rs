@@ -1,5 +1,6 @@
 //! This gateway's part in making a token ready: a token is, once every live gateway of the destination accepts it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,11 +53,11 @@ pub(super) async fn keep_accepted(tokens: &Acceptance, source: &DomainId, change
             tokio::select! {
                 () = changed.notified() => {}
                 () = replicas.changed() => {}
-                () = pause(forgetting) => {}
+                () = pause(&forgetting) => {}
             }
         };
-        let outcome = if forgetting == Forgetting::Now {
-            tokens.forget_expired(source, now).await
+        let outcome = if let Forgetting::Now(revisions) = &forgetting {
+            tokens.forget(source, revisions, now).await
         } else if tokens.is_due(status) {
             tokens.settle(source).await
         } else if tokens.is_awaited(status) {
@@ -77,10 +78,10 @@ pub(super) async fn keep_accepted(tokens: &Acceptance, source: &DomainId, change
 }
 
 /// Returns when it is time to look after expired tokens again. The clock may be set meanwhile.
-async fn pause(forgetting: Forgetting) {
+async fn pause(forgetting: &Forgetting) {
     match forgetting {
-        Forgetting::Wait(time) => sleep(time.min(CLOCK_CHECK)).await,
-        Forgetting::Nothing | Forgetting::Now => std::future::pending().await,
+        Forgetting::Wait(time) => sleep(CLOCK_CHECK.min(*time)).await,
+        Forgetting::Nothing | Forgetting::Now(_) => std::future::pending().await,
     }
 }
 
@@ -155,8 +156,14 @@ impl Acceptance {
         }
     }
 
-    async fn forget_expired(&self, source: &DomainId, now: Timestamp) -> Result<(), LedgerError> {
-        let change = |status: &_| state::without_expired(status, now);
+    /// Forgets those of the tokens with these numbers that have expired.
+    async fn forget(
+        &self,
+        source: &DomainId,
+        revisions: &BTreeSet<i64>,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let change = |status: &_| state::without_expired(status, revisions, now);
         self.ledger.change_tokens(Direction::Inbound, source, change).await.map(drop)
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Contact {
     link: Option<(Shown, Shown)>,
     /// What it showed of `DataPath`; `None`: nothing.
     data_path: Option<Shown>,
+    /// It brought a token that is not confirmed yet.
+    is_negotiated: bool,
 }
 
 /// What there is to say in a condition.
@@ -48,7 +50,7 @@ struct Shown {
 impl Contact {
     /// The destination gave a new token.
     pub(super) fn negotiated() -> Self {
-        Self::answered(Shown::good("TokenNegotiated"))
+        Self { is_negotiated: true, ..Self::answered(Shown::good("TokenNegotiated")) }
     }
 
     /// No new token, or no answer to a probe. What was found out about it takes the place of the error's own words.
@@ -66,6 +68,7 @@ impl Contact {
             Layer::Reach => Self {
                 link: Some((Shown::bad(reason, message), Shown::unknown())),
                 data_path: Some(Shown::unknown()),
+                is_negotiated: false,
             },
             Layer::Trust => Self::answered(Shown::bad(reason, message)),
         }
@@ -112,7 +115,7 @@ impl Contact {
             DataPath::Open(reason) => Shown::good(reason),
             DataPath::Closed(reason, message) => Shown::bad(reason, message),
         };
-        Self { link: None, data_path: Some(shown) }
+        Self { link: None, data_path: Some(shown), is_negotiated: false }
     }
 
     /// What is wrong, for people.
@@ -137,12 +140,18 @@ impl Contact {
         let data_path =
             self.data_path.iter().filter(|shown| shown.status != ConditionStatus::Unknown || is_told());
         changes.extend(data_path.map(|shown| shown.condition(DATA_PATH)));
-        changes.into_iter().filter(|change| change.apply(&mut status.clone())).collect()
+        let is_confirmed = self.is_negotiated && status.is_destination_authorized;
+        let is_news = |change: &StatusChange| match change {
+            // It was confirmed, and soon will be again.
+            StatusChange::Condition(known) if is_confirmed && known.type_ == "Authenticated" => false,
+            change => change.apply(&mut status.clone()),
+        };
+        changes.into_iter().filter(is_news).collect()
     }
 
     /// The destination was reached.
     fn answered(authenticated: Shown) -> Self {
-        Self { link: Some((Shown::good("Answered"), authenticated)), data_path: None }
+        Self { link: Some((Shown::good("Answered"), authenticated)), data_path: None, is_negotiated: false }
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Destination {
     /// Two handshakes of one source would take each other's place before either is in force.
     turns: Turns<DomainId>,
     pub(super) limits: Limits,
+    /// When the newest signed request was made that has come, by source. Each of them has a route, and a key.
+    newest_requests: Mutex<BTreeMap<DomainId, i64>>,
     /// When a refusal was last logged, by source; `None` stands for all without a route.
     warned: Mutex<BTreeMap<Option<DomainId>, Instant>>,
 }
@@ -57,7 +59,14 @@ pub(crate) struct Destination {
 impl Destination {
     /// A destination that answers once a token is accepted.
     pub(crate) fn new(identity: Identity, acceptance: Acceptance) -> Self {
-        Self { identity, acceptance, turns: Turns::new(), limits: Limits::new(), warned: Mutex::default() }
+        Self {
+            identity,
+            acceptance,
+            turns: Turns::new(),
+            limits: Limits::new(),
+            newest_requests: Mutex::default(),
+            warned: Mutex::default(),
+        }
     }
 
     /// The domain.
@@ -94,11 +103,13 @@ impl Destination {
             let (domain, key) = (self.identity.domain.clone(), self.identity.key.clone());
             let request = request.clone();
             // A signature takes a millisecond, too long for the event loop.
+            let place = self.limits.place(true).await;
             let signed = spawn_blocking(move || {
                 let signed = sign_answer(&mut answer, &request, domain.as_str(), &key);
                 signed.map(|()| answer)
             });
             answer = signed.await.unwrap_or(Err(NoRandomness)).unwrap_or_else(|_| Refusal::Crypto.response());
+            drop(place);
         }
         answer
     }
@@ -153,8 +164,9 @@ impl Destination {
         let request_time = match verify_request(request, destination.as_str(), &settings.peer_key) {
             Ok(true) => {
                 let stale = check_request_time(&status.token_status, request.request_time, now).err();
-                // Anybody can repeat a signed request, and the signature of the refusal costs as much as a token.
-                if stale.is_some() && !self.limits.admit_unsigned(source, address) {
+                // Who repeats a signed request must not make this side compute more than the first one did.
+                let is_new = stale.is_none() && self.is_first(source, request.request_time);
+                if !is_new && !self.limits.admit_repeated(source, address) {
                     return Err(Refusal::TooOften(source.clone()));
                 }
                 *is_signed = true;
@@ -182,13 +194,25 @@ impl Destination {
         }
         let Minted { stored, answered } = self.mint(kind, &settings.peer_key, request_time.is_some()).await?;
         let turn = self.turns.of(source);
-        if Arc::strong_count(&turn) > MAX_PER_SOURCE + 1 {
+        // Strangers must not take all places in the line.
+        let places = if *is_signed { 2 * MAX_PER_SOURCE } else { MAX_PER_SOURCE };
+        if Arc::strong_count(&turn) > places + 1 {
             return Err(Refusal::Busy);
         }
         let _turn = turn.lock().await;
         let (revision, expires) = self.offer(source, &settings, &stored, request_time).await?;
         info!(%source, revision, is_signed, "token negotiated");
         Ok(token(answered, revision, expires))
+    }
+
+    /// Whether no signed request of `source` has come with this time or a later one. Whether one was answered, the status
+    /// tells; this only saves work.
+    fn is_first(&self, source: &DomainId, request_time: i64) -> bool {
+        let mut newest = self.newest_requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = newest.entry(source.clone()).or_insert(i64::MIN);
+        let is_first = *newest < request_time;
+        *newest = request_time.max(*newest);
+        is_first
     }
 
     fn stale(&self, request: &HandshakeRequest, stale: Stale) -> Refusal {

@@ -32,6 +32,12 @@ const PER_SOURCE: Quota = rate(5, 20);
 /// Unsigned handshakes. At one or two milliseconds each, that is a fifth of a processor at most.
 const UNSIGNED: Quota = rate(100, 100);
 
+/// Signed handshakes in the name of one source from one address that have come before, or so it seems.
+const REPEATED_PER_SOURCE_AND_ADDRESS: Quota = rate(2, 10);
+
+/// Signed handshakes that have come before, or so it seems.
+const REPEATED: Quota = rate(50, 50);
+
 /// Probes from one address.
 const PROBES_PER_ADDRESS: Quota = rate(200, 200);
 
@@ -56,6 +62,8 @@ pub(super) struct Limits<C: Clock = MonotonicClock> {
     per_address: Counts<IpAddr, C>,
     per_source: Counts<DomainId, C>,
     unsigned: Counts<(), C>,
+    repeated_per_source_and_address: Counts<(DomainId, IpAddr), C>,
+    repeated: Counts<(), C>,
     probes: Counts<IpAddr, C>,
     long: Counts<(), C>,
     unsigned_computing: Semaphore,
@@ -76,6 +84,8 @@ impl<C: Clock + Clone> Limits<C> {
             per_address: Counts::new(PER_ADDRESS, clock),
             per_source: Counts::new(PER_SOURCE, clock),
             unsigned: Counts::new(UNSIGNED, clock),
+            repeated_per_source_and_address: Counts::new(REPEATED_PER_SOURCE_AND_ADDRESS, clock),
+            repeated: Counts::new(REPEATED, clock),
             probes: Counts::new(PROBES_PER_ADDRESS, clock),
             long: Counts::new(LONG, clock),
             unsigned_computing: Semaphore::new(UNSIGNED_COMPUTING),
@@ -91,6 +101,13 @@ impl<C: Clock + Clone> Limits<C> {
             && self.per_address.admit(&network)
             && self.per_source.admit(source)
             && self.unsigned.admit(&())
+    }
+
+    /// Whether anything may be computed for a signed request of `source` that may be a repeated one: anybody can repeat
+    /// one, but a source whose clock is wrong must be told so.
+    pub(super) fn admit_repeated(&self, source: &DomainId, address: IpAddr) -> bool {
+        self.repeated_per_source_and_address.admit(&(source.clone(), network(address)))
+            && self.repeated.admit(&())
     }
 
     /// Whether a probe from `address` may be answered.

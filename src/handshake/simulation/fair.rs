@@ -69,7 +69,7 @@ impl World {
 }
 
 fn rules(is_signed: bool, gateways: [usize; 2]) -> Rules {
-    Rules { is_signed, gateways, is_strict: true }
+    Rules { is_signed, is_open: !is_signed, gateways, is_strict: true }
 }
 
 fn new_world(rules: Rules) -> World {

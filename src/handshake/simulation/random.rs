@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::{Rules, SOURCE, Step, World};
 
+const SECOND: i64 = 1_000_000_000;
+
 /// What is chosen among what can happen, and how often.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
@@ -31,8 +33,10 @@ fn choice() -> impl Strategy<Value = Choice> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    (any::<bool>(), 1..3_usize, 1..4_usize).prop_map(|(is_signed, source, destination)| Rules {
+    let kind = prop::sample::select(vec![(true, false), (true, true), (false, true)]);
+    (kind, 1..3_usize, 1..4_usize).prop_map(|((is_signed, is_open), source, destination)| Rules {
         is_signed,
+        is_open,
         gateways: [source, destination],
         is_strict: false,
     })
@@ -41,13 +45,25 @@ fn rules() -> impl Strategy<Value = Rules> {
 /// A status that nobody need have written.
 fn status() -> impl Strategy<Value = DomainRouteTokenStatus> {
     let time = || prop::option::of(prop::sample::select(vec![0, 999_000, 999_999, 1_000_050, 9_000_000]));
-    let revision = prop::sample::select(vec![i64::MIN, -1, 0, 1, 2, 3, 7, i64::from(i32::MAX), i64::MAX]);
+    let revision = prop::sample::select(vec![
+        i64::MIN,
+        -1,
+        0,
+        1,
+        2,
+        3,
+        7,
+        i64::from(i32::MAX) - 1,
+        i64::from(i32::MAX),
+        i64::MAX,
+    ]);
     let sealed = prop::sample::select(vec!["", "0:1", "0:2", "0:3", "0:9", "7:1", "garbage"]);
     let gateways = prop::sample::subsequence(
         vec!["source-0", "source-1", "destination-0", "destination-1", "stranger"],
         0..5,
     );
-    let times = (time(), time(), time(), prop::option::of(0..2_000_000_i64));
+    let asked = prop::option::of(prop_oneof![0..2_000_000 * SECOND, (i64::MAX - 2)..=i64::MAX, Just(-1)]);
+    let times = (time(), time(), time(), asked);
     let token = (any::<bool>(), sealed, revision, times, gateways).prop_map(
         |(is_ready, sealed, revision, (made, ends, used, asked), gateways)| {
             let time = |second: i64| Time(jiff::Timestamp::from_second(second).expect("a time"));
@@ -59,7 +75,7 @@ fn status() -> impl Strategy<Value = DomainRouteTokenStatus> {
                 expiration_time: ends.map(time),
                 heart_beat_time: used.map(time),
                 effective_instances: gateways.into_iter().map(str::to_owned).collect(),
-                signed_request_time: asked.map(|second| second * 1_000_000_000),
+                signed_request_time: asked,
             }
         },
     );

@@ -144,7 +144,7 @@ impl World {
             if settles && newest.effective_instances.contains(&known.name) {
                 steps.push(Step::Settle { gateway });
             }
-            if self.clone().forgetting(gateway) == Forgetting::Now {
+            if matches!(self.clone().forgetting(gateway), Forgetting::Now(_)) {
                 steps.push(Step::Forget { gateway });
             }
         }
@@ -201,7 +201,7 @@ impl World {
                 .map(|(gateway, _)| Step::GiveUp { gateway }),
         );
         let running = |(to, known): (usize, &Gateway)| known.is_running.then_some(to);
-        if !self.rules.is_signed {
+        if self.rules.is_open {
             steps.extend(gateways(DESTINATION).filter_map(running).map(|to| Step::Forge { to }));
         }
         for (from, _) in gateways(SOURCE) {

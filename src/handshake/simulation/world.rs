@@ -24,8 +24,10 @@ const SECOND: i64 = 1_000_000_000;
 /// What kind of world it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Rules {
-    /// Requests are signed.
+    /// Requests of the source are signed.
     pub(super) is_signed: bool,
+    /// Requests that are not signed are answered, too.
+    pub(super) is_open: bool,
     /// Number of gateways at each end.
     pub(super) gateways: [usize; 2],
     /// Even a token whose time is over must be accepted while the source sends it.
@@ -342,12 +344,10 @@ impl World {
     }
 
     fn forget(&mut self, gateway: usize) {
-        if self.forgetting(gateway) != Forgetting::Now {
-            return;
-        }
+        let Forgetting::Now(revisions) = self.forgetting(gateway) else { return };
         let before = self.ends[DESTINATION].accepted();
         let end = &mut self.ends[DESTINATION];
-        if let Some(left) = state::without_expired(&end.status, end.now()) {
+        if let Some(left) = state::without_expired(&end.status, &revisions, end.now()) {
             end.status = left;
         }
         if !self.rules.is_strict {
@@ -401,7 +401,7 @@ impl World {
     /// A stranger asks for a token in the source's name.
     fn forge(&mut self, to: usize) {
         // Nobody can sign for the source.
-        if !self.rules.is_signed {
+        if self.rules.is_open {
             self.calls += 1;
             self.offer(to, self.calls, usize::MAX, None);
         }

@@ -1,22 +1,25 @@
 //! The end of a route that makes tokens and accepts them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use model::api::{DomainRouteToken, DomainRouteTokenStatus, Time};
 use proto::handshake::TokenState;
 
-use super::{NewToken, REVISIONS, all_tokens, begin, end, for_ever, has_expired, last_request_time};
+use super::{
+    NewToken, REVISIONS, all_tokens, begin, end, for_ever, has_expired, last_request_time, request_time,
+};
 
 /// How long a token is kept that nobody has used yet, whoever asks for others meanwhile: the answer with it may take 35
 /// seconds, and within the next minute it is used, or asked after.
 const UNPROVEN_KEPT: Duration = Duration::from_secs(90);
 
 /// Most tokens that are accepted beside the one that is being negotiated.
-const MOST_KEPT: usize = 7;
+const MOST_KEPT: usize = 8;
 
-/// How long an expired token is still accepted of which no successor was used: two periods of the source's probes. By
-/// then it has asked after the token, heard that it has ended, and negotiated another one.
+/// How long an expired token is still accepted: two periods of the source's probes. By then it has asked after the token,
+/// heard that it has ended, and negotiated another one.
 pub(in crate::handshake) const EXPIRED_KEPT: Duration = Duration::from_secs(30);
 
 /// How far the time of a signed request may be from the destination's clock.
@@ -65,12 +68,13 @@ pub(in crate::handshake) fn next_revision(
     now: Timestamp,
 ) -> (i64, Timestamp) {
     // A number that no gateway can have given is not counted on from.
-    let last = all_tokens(status).map(|token| token.revision).filter(|last| REVISIONS.contains(last)).max();
+    let next = all_tokens(status).filter_map(|token| token.revision.checked_add(1));
+    let next = next.filter(|next| REVISIONS.contains(next)).max().unwrap_or(1);
     let expires = match period {
         Some(period) => now.checked_add(period.saturating_mul(2)).unwrap_or(Timestamp::MAX),
         None => for_ever(now),
     };
-    (last.unwrap_or(0) + 1, expires)
+    (next, expires)
 }
 
 /// The status with a new token, which is accepted from now on, but not ready before the gateways accept it. One that
@@ -87,8 +91,17 @@ pub(in crate::handshake) fn with_offered(
     if tokens.len() > MOST_KEPT {
         tokens.retain(|token| !seems_of_later(token, now));
     }
-    if tokens.len() > MOST_KEPT {
+    // There are few signed ones, and no stranger may keep the source from the next.
+    if tokens.len() > MOST_KEPT && new.request_time.is_none() {
         return Err(TooManyUnproven);
+    }
+    let last_request_time = last_request_time(status);
+    if last_request_time > tokens.iter().filter_map(request_time).max() {
+        // The request must not be answered again, although its token never became ready.
+        let revision = status.revision_token.revision;
+        let answered =
+            DomainRouteToken { revision, signed_request_time: last_request_time, ..Default::default() };
+        tokens.insert(0, answered);
     }
     Ok(DomainRouteTokenStatus {
         revision_initializer: status.revision_initializer.clone(),
@@ -101,23 +114,30 @@ pub(in crate::handshake) fn with_offered(
 ///
 /// The source may send the newest one that it has proved to have; the one that it had proved to have before, where not all
 /// of its gateways have changed yet; and any later one. Who has asked for those, nobody knows where requests are not
-/// signed. A source that signs them has the first one or the last one of them: it asks for no other before it has stored
-/// what it was given, and then it shows that it has it.
+/// signed. Of signed ones the source has the first or the last: it asks for no other before it has stored what it was
+/// given, and then it shows that it has it.
 fn kept(status: &DomainRouteTokenStatus, now: Timestamp) -> Vec<DomainRouteToken> {
     let is_ready = |token: &&DomainRouteToken| {
         token.is_ready && !token.token.is_empty() && REVISIONS.contains(&token.revision)
     };
+    // In the order in which they were made, whatever their numbers are. The newest often stands in both places.
+    let mut seen = BTreeSet::new();
     let mut ready: Vec<&DomainRouteToken> = all_tokens(status).filter(is_ready).collect();
-    ready.sort_by_key(|token| token.revision);
-    ready.dedup_by_key(|token| token.revision);
+    ready.reverse();
+    ready.retain(|token| seen.insert(token.revision));
+    ready.reverse();
     let is_proven = |token: &&DomainRouteToken| token.heart_beat_time.is_some();
     let proven = ready.iter().rposition(is_proven);
     let before = proven.map(|proven| ready[..proven].iter().rposition(is_proven).unwrap_or(0));
-    let first_after = proven.map_or(0, |proven| proven + 1);
-    let last = ready.len().saturating_sub(1);
+    // Strangers cannot sign: what they are given says nothing of what the source was.
+    let unproven = proven.map_or(0, |proven| proven + 1)..ready.len();
+    let (signed, unsigned): (Vec<usize>, Vec<usize>) =
+        unproven.partition(|place| ready[*place].signed_request_time.is_some());
+    let ends = [signed.first(), signed.last(), unsigned.first(), unsigned.last()];
     let may_be_in_use = |place: usize, token: &DomainRouteToken| {
         let is_anybodys = !is_proven(&token) && token.signed_request_time.is_none();
-        [proven, before, Some(first_after), Some(last)].contains(&Some(place))
+        [proven, before].contains(&Some(place))
+            || ends.contains(&Some(&place))
             || is_anybodys && (is_young(token, now) || seems_of_later(token, now))
     };
     let kept = ready.iter().enumerate().filter(|(place, token)| may_be_in_use(*place, token));
@@ -176,24 +196,25 @@ pub(in crate::handshake) fn with_proven(
 }
 
 /// What there is to do about expired tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::handshake) enum Forgetting {
     /// Nothing, as long as the tokens stay the same.
     Nothing,
     /// Nothing for so long.
     Wait(Duration),
-    /// Forget them.
-    Now,
+    /// Forget those with these numbers.
+    Now(BTreeSet<i64>),
 }
 
 /// Knows when expired tokens can be forgotten.
 ///
 /// A token may be in use although its time is over: the source could not get another one while a mesh or the API server
-/// was away, or one of the clocks jumps. So one that has no successor in use is accepted a while longer, and that while
+/// was away, one of its gateways lags behind, or one of the clocks jumps. So it is accepted a while longer, and that while
 /// is counted by a clock that does not jump, in times in which another one could be negotiated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::handshake) struct Expiry {
-    since: Option<Duration>,
+    /// When each expired token was first seen to be so, by number.
+    since: BTreeMap<i64, Duration>,
 }
 
 impl Expiry {
@@ -204,53 +225,41 @@ impl Expiry {
         now: Timestamp,
         uptime: Duration,
     ) -> Forgetting {
-        let proven = newest_proven(status);
-        let (mut expired, mut ends) = (None, None);
-        for token in all_tokens(status).filter(|token| !token.token.is_empty()) {
-            if has_expired(token, now) {
-                // The newest decides for all.
-                expired = expired.max(Some(token.revision));
-            } else {
-                ends = [ends, end(token)].into_iter().flatten().min();
-            }
+        let tokens = || all_tokens(status).filter(|token| !token.token.is_empty());
+        let (expired, valid): (Vec<_>, Vec<_>) = tokens().partition(|token| has_expired(token, now));
+        let since = |token: &DomainRouteToken| self.since.get(&token.revision).copied().unwrap_or(uptime);
+        self.since = expired.iter().map(|token| (token.revision, since(token))).collect();
+        let (over, lasting): (Vec<_>, Vec<_>) =
+            self.since.iter().partition(|(_, since)| **since + EXPIRED_KEPT <= uptime);
+        if !over.is_empty() {
+            return Forgetting::Now(over.into_iter().map(|(revision, _)| *revision).collect());
         }
-        let next_end = ends.and_then(|end: Timestamp| Duration::try_from(end.duration_since(now)).ok());
-        let Some(expired) = expired else {
-            self.since = None;
-            return next_end.map_or(Forgetting::Nothing, Forgetting::Wait);
-        };
-        if proven.is_some_and(|proven| expired < proven) {
-            return Forgetting::Now;
-        }
-        let kept_until = *self.since.get_or_insert(uptime) + EXPIRED_KEPT;
-        match kept_until.checked_sub(uptime).filter(|wait| !wait.is_zero()) {
-            None => Forgetting::Now,
-            Some(wait) => Forgetting::Wait(next_end.map_or(wait, |end| end.min(wait))),
-        }
+        let ends = valid.iter().filter_map(|token| Duration::try_from(end(token)?.duration_since(now)).ok());
+        let ends = ends.chain(lasting.into_iter().map(|(_, since)| *since + EXPIRED_KEPT - uptime));
+        ends.min().map_or(Forgetting::Nothing, Forgetting::Wait)
     }
 
     /// No other token can be negotiated now.
     pub(in crate::handshake) fn troubled(&mut self) {
-        self.since = None;
+        self.since.clear();
     }
 }
 
-fn newest_proven(status: &DomainRouteTokenStatus) -> Option<i64> {
-    all_tokens(status).filter(|token| token.heart_beat_time.is_some()).map(|token| token.revision).max()
-}
-
-/// The status without the tokens that have expired; `None` if none has.
+/// The status without those of the tokens with these numbers that have expired; `None` if none has.
 pub(in crate::handshake) fn without_expired(
     status: &DomainRouteTokenStatus,
+    revisions: &BTreeSet<i64>,
     now: Timestamp,
 ) -> Option<DomainRouteTokenStatus> {
-    let has_expired = |token: &DomainRouteToken| !token.token.is_empty() && has_expired(token, now);
-    if !all_tokens(status).any(has_expired) {
+    let goes = |token: &DomainRouteToken| {
+        !token.token.is_empty() && revisions.contains(&token.revision) && has_expired(token, now)
+    };
+    if !all_tokens(status).any(goes) {
         return None;
     }
     let mut status = status.clone();
-    status.tokens.retain(|token| !has_expired(token));
-    if has_expired(&status.revision_token) {
+    status.tokens.retain(|token| !goes(token));
+    if goes(&status.revision_token) {
         // The number stays, for revisions never come twice; and the time of the request, which must not be answered
         // again.
         status.revision_token = DomainRouteToken {
@@ -305,6 +314,11 @@ mod tests {
         with_proven(status, revision, at(0)).expect("it was not proven before")
     }
 
+    /// The status without any token that has expired.
+    fn rid_of_expired(status: &DomainRouteTokenStatus, second: i64) -> Option<DomainRouteTokenStatus> {
+        without_expired(status, &all_tokens(status).map(|token| token.revision).collect(), at(second))
+    }
+
     fn revisions(status: &DomainRouteTokenStatus) -> Vec<i64> {
         let mut revisions: Vec<i64> =
             all_tokens(status).filter(|token| !token.token.is_empty()).map(|token| token.revision).collect();
@@ -326,7 +340,9 @@ mod tests {
 
     #[test]
     fn numbers_that_no_gateway_gives_are_not_counted_on_from() {
-        for revision in [i64::MAX, i64::MIN, -1, i32::MAX.into(), i64::from(i32::MAX) + 1] {
+        for revision in
+            [i64::MAX, i64::MIN, -1, i64::from(i32::MAX) - 1, i32::MAX.into(), i64::from(i32::MAX) + 1]
+        {
             let mut status = destination([0]);
             status.revision_token.revision = revision;
             assert_eq!(next_revision(&status, PERIOD, at(0)).0, 2, "{revision}");
@@ -374,7 +390,7 @@ mod tests {
         for second in 1..100 {
             status = ready(&try_offer(&status, second, Some(second)).expect("a place for it"));
             let expected = if second == 1 { vec![1, 2] } else { vec![1, 2, second, second + 1] };
-            let expected: std::collections::BTreeSet<i64> = expected.into_iter().collect();
+            let expected: BTreeSet<i64> = expected.into_iter().collect();
             assert_eq!(revisions(&status), expected.into_iter().collect::<Vec<_>>(), "at {second}");
         }
         assert_eq!(last_request_time(&status), Some(99));
@@ -398,7 +414,7 @@ mod tests {
         // The destination's clock was set back.
         assert_eq!(asked(&answered, 1000, 10), Err(Stale { expected_after: 1100 * SECOND }));
         assert_eq!(asked(&answered, 1101, 10), Ok(()));
-        let forgotten = without_expired(&answered, at(1_000_000)).expect("it has expired");
+        let forgotten = rid_of_expired(&answered, 1_000_000).expect("it has expired");
         assert_eq!(asked(&forgotten, 1100, 1001), Err(Stale { expected_after: 1100 * SECOND }));
     }
 
@@ -431,17 +447,18 @@ mod tests {
     #[test]
     fn expired_tokens_go_and_their_revisions_do_not_come_again() {
         let status = destination([0, 150]);
-        assert_eq!(without_expired(&status, at(199)), None);
-        let status = without_expired(&status, at(200)).expect("one has expired");
+        assert_eq!(rid_of_expired(&status, 199), None);
+        assert_eq!(without_expired(&status, &[2].into(), at(200)), None, "that one has not");
+        let status = rid_of_expired(&status, 200).expect("one has expired");
         assert_eq!(revisions(&status), [2]);
-        let status = without_expired(&status, at(350)).expect("the other has expired");
+        let status = rid_of_expired(&status, 350).expect("the other has expired");
         assert_eq!(revisions(&status), [] as [i64; 0]);
-        assert_eq!(without_expired(&status, at(1000)), None, "nothing is left");
+        assert_eq!(rid_of_expired(&status, 1000), None, "nothing is left");
         assert_eq!(next_revision(&status, PERIOD, at(351)).0, 3);
     }
 
     #[test]
-    fn an_expired_token_without_a_successor_stays_while_one_can_be_negotiated() {
+    fn an_expired_token_stays_while_the_source_may_need_it() {
         let seconds = Duration::from_secs;
         let status = proven(&destination([0]), 1);
         let mut expiry = Expiry::default();
@@ -451,22 +468,36 @@ mod tests {
         assert_eq!(expiry.next(&status, at(1_000_020), seconds(21)), Forgetting::Wait(seconds(10)));
         expiry.troubled();
         assert_eq!(expiry.next(&status, at(1_000_025), seconds(26)), Forgetting::Wait(seconds(30)));
-        assert_eq!(expiry.next(&status, at(1_000_055), seconds(56)), Forgetting::Now);
-        assert_eq!(
-            Expiry::default().next(&DomainRouteTokenStatus::default(), at(0), seconds(0)),
-            Forgetting::Nothing
-        );
+        assert_eq!(expiry.next(&status, at(1_000_055), seconds(56)), Forgetting::Now([1].into()));
+        assert_eq!(expiry.next(&DomainRouteTokenStatus::default(), at(0), seconds(0)), Forgetting::Nothing);
     }
 
     #[test]
-    fn an_expired_token_goes_as_soon_as_its_successor_is_used() {
+    fn each_expired_token_has_its_own_time() {
         let seconds = Duration::from_secs;
+        let status = destination([0, 10]);
         let mut expiry = Expiry::default();
-        let renewed = ready(&offered(&proven(&destination([0]), 1), 150));
-        assert_eq!(expiry.next(&renewed, at(200), seconds(0)), Forgetting::Wait(seconds(30)));
-        let used = proven(&renewed, 2);
-        assert_eq!(expiry.next(&used, at(200), seconds(1)), Forgetting::Now);
-        let left = without_expired(&used, at(200)).expect("one has expired");
-        assert_eq!(expiry.next(&left, at(200), seconds(1)), Forgetting::Wait(seconds(150)));
+        assert_eq!(expiry.next(&status, at(200), seconds(200)), Forgetting::Wait(seconds(10)));
+        assert_eq!(expiry.next(&status, at(210), seconds(210)), Forgetting::Wait(seconds(20)));
+        assert_eq!(expiry.next(&status, at(230), seconds(230)), Forgetting::Now([1].into()));
+        let left = without_expired(&status, &[1].into(), at(230)).expect("it has expired");
+        assert_eq!(expiry.next(&left, at(230), seconds(230)), Forgetting::Wait(seconds(10)));
+    }
+
+    #[test]
+    fn strangers_neither_push_out_a_signed_token_nor_keep_the_source_from_one() {
+        let mut status = offered(&proven(&destination([0]), 1), 1);
+        status = ready(&try_offer(&ready(&status), 2, Some(2)).expect("a place for it"));
+        for second in 3..30 {
+            status = try_offer(&status, second, None).map_or(status, |offered| ready(&offered));
+            assert!(revisions(&status).contains(&3), "at {second}");
+            assert_eq!(last_request_time(&status), Some(2), "at {second}");
+        }
+        assert_eq!(try_offer(&status, 30, None), Err(TooManyUnproven));
+        let signed = ready(&try_offer(&status, 30, Some(30)).expect("it is the source's own"));
+        // It never becomes ready, but its request must not be answered again.
+        let unready = try_offer(&signed, 31, Some(31)).expect("it is the source's own");
+        let replaced = try_offer(&unready, 300, None).expect("the others are old");
+        assert_eq!(last_request_time(&replaced), Some(31));
     }
 }

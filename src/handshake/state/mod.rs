@@ -44,6 +44,10 @@ const FOR_EVER_HOURS: i64 = 100 * 365 * 24;
 /// last for 68 years.
 const REVISIONS: Range<i64> = 1..i32::MAX as i64;
 
+/// The times of requests that can be true, in nanoseconds since the Unix epoch: up to the year 2242. After one of later, no
+/// request would ever be new.
+const REQUEST_TIMES: Range<i64> = 0..i64::MAX - 20 * 366 * 24 * 3600 * 1_000_000_000;
+
 /// A new token, as it is stored.
 #[derive(Clone)]
 pub(super) struct NewToken {
@@ -73,7 +77,12 @@ impl NewToken {
 /// When the last signed handshake was asked for of which a status tells, in nanoseconds since the Unix epoch; `None`:
 /// the other end has never signed.
 pub(super) fn last_request_time(status: &DomainRouteTokenStatus) -> Option<i64> {
-    all_tokens(status).filter_map(|token| token.signed_request_time).max()
+    all_tokens(status).filter_map(request_time).max()
+}
+
+/// When a signed request asked for a token, if that can be true.
+fn request_time(token: &DomainRouteToken) -> Option<i64> {
+    token.signed_request_time.filter(|time| REQUEST_TIMES.contains(time))
 }
 
 fn all_tokens(status: &DomainRouteTokenStatus) -> impl Iterator<Item = &DomainRouteToken> {

@@ -152,6 +152,9 @@ fn still_ahead(time: Option<Timestamp>, longest: Duration, now: Timestamp) -> Op
     time.filter(|time| now < *time && *time <= now + longest)
 }
 
+/// The shortest life of a token that is believed, and so half of the shortest time between two renewals where clocks differ.
+const SHORTEST_LIFE: Duration = Duration::from_secs(10);
+
 /// When a token ends that is made now, of which the destination says when it ends by its own clock. If that cannot be
 /// by this side's clock, the clocks differ, and the token ends when one ends that is made by this side's route.
 pub(in crate::handshake) fn end_of_life(
@@ -161,7 +164,7 @@ pub(in crate::handshake) fn end_of_life(
 ) -> Timestamp {
     let Some(period) = period else { return if told > now { told } else { for_ever(now) } };
     let longest = now.checked_add(period.saturating_mul(2)).unwrap_or(Timestamp::MAX);
-    let shortest = now.checked_add(period).unwrap_or(Timestamp::MAX);
+    let shortest = now.checked_add(period.min(SHORTEST_LIFE)).unwrap_or(Timestamp::MAX);
     if (shortest..longest).contains(&told) { told } else { longest }
 }
 
@@ -385,8 +388,8 @@ mod tests {
     #[test]
     fn the_end_that_another_clock_tells_counts_where_it_can_be_true() {
         let end = |told, period| end_of_life(at(told), period, at(1000)).as_second();
-        assert_eq!([end(1100, PERIOD), end(1150, PERIOD), end(1200, PERIOD)], [1100, 1150, 1200]);
-        assert_eq!([end(500, PERIOD), end(1001, PERIOD), end(9000, PERIOD)], [1200; 3], "the clocks differ");
+        assert_eq!([end(1010, PERIOD), end(1150, PERIOD), end(1200, PERIOD)], [1010, 1150, 1200]);
+        assert_eq!([end(500, PERIOD), end(1009, PERIOD), end(9000, PERIOD)], [1200; 3], "the clocks differ");
         assert_eq!(end(1001, None), 1001);
         assert_eq!(end(1000, None), for_ever(at(1000)).as_second());
     }
