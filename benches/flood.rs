@@ -77,7 +77,7 @@ enum Kind {
     Garbage,
     /// Requests of a domain without a route.
     UnknownDomain,
-    /// Requests in the name of a partner that signs.
+    /// Requests in the name of a partner that signs, whose signature has to be verified, and is none.
     ForgedSigner,
     /// Requests in the name of a partner that does not sign, with a share of noise.
     ForgedNoise,
@@ -208,7 +208,9 @@ impl Flood {
             Kind::Quiet => None,
             Kind::Garbage => through_envoy("carol", "this is no handshake"),
             Kind::UnknownDomain => through_envoy("mallory", &handshake("mallory", &carol.public_key, &noise)),
-            Kind::ForgedSigner => through_envoy("carol", &handshake("carol", &carol.public_key, &noise)),
+            Kind::ForgedSigner => {
+                through_envoy("carol", &signed_by_noise(&handshake("carol", &carol.public_key, &noise)))
+            }
             Kind::ForgedNoise => through_envoy("erin", &handshake("erin", erin.public_key(), &noise)),
             Kind::Forged => through_envoy("erin", &handshake("erin", erin.public_key(), &good)),
             Kind::LongBodies => through_envoy("carol", &"[".repeat(64 * 1024)),
@@ -351,6 +353,12 @@ fn route_from(source: &str, key: &DomainKey, carol: &Domain, bob: &Domain) -> Va
 fn handshake(source: &str, key: &PublicKey, share: &str) -> String {
     let share = json!({"token": share, "pubhash": key.pubhash()});
     json!({"domain_id": source, "type": "RSA", "token_config": share, "request_time": 1}).to_string()
+}
+
+fn signed_by_noise(handshake: &str) -> String {
+    let mut request: Value = serde_json::from_str(handshake).expect("it was written so");
+    request["signature"] = STANDARD.encode([7; 256]).into();
+    request.to_string()
 }
 
 fn handshake_host(destination: &str) -> String {
