@@ -47,7 +47,7 @@ pub(crate) fn policy_of(source: &DomainId, revision: i64) -> String {
     format!("{UNPROVEN}{source}|{revision}")
 }
 
-/// Source and revision of the unproven token that let a request in, as [`access_log`] tells of it; `None` for any other
+/// Source and revision of the unproven token that let a request in, as the access log tells of it; `None` for any other
 /// entry.
 #[must_use]
 pub fn token_used(entry: &HttpAccessLogEntry) -> Option<(DomainId, i64)> {

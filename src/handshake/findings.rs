@@ -1,7 +1,7 @@
 //! Why a link to a destination fails, in words on which an operator can act.
 //!
 //! Envoy's own words come first: they stand in `Kuscia-Error-Message` ([`words`]). Where they do not decide, the mesh
-//! looks itself ([`examine`]).
+//! looks itself ([`examine()`]).
 
 mod data_path;
 mod examine;

@@ -13,7 +13,7 @@
 //!  confirmed; renewed when its time comes               proven: the tokens before the last one may go
 //! ```
 //!
-//! Three things hold, whatever is lost, repeated or restarted; [`simulation`](super::simulation) looks for a way
+//! Three things hold, whatever is lost, repeated or restarted; the module `simulation` looks for a way
 //! around them:
 //!
 //! - A token that a gateway of the source sends is accepted by every live gateway of the destination, unless the
