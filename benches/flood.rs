@@ -27,14 +27,13 @@ use certs::{DomainKey, PublicKey};
 use clap::{Parser, ValueEnum};
 use harness::envoy_binary::Locator;
 use harness::process::Child;
+use networkmesh::harness::ask::ask_from;
 use networkmesh::harness::domain::{Domain, Home};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::table::{Sorted, milliseconds};
 
@@ -372,17 +371,4 @@ fn post(source: &str, destination: &str, body: &str) -> String {
          connection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
-}
-
-/// Sends `request` from `address` and reads the whole answer.
-async fn ask_from(address: Ipv4Addr, server: SocketAddr, request: &[u8]) -> std::io::Result<String> {
-    let exchange = async {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((address, 0).into())?;
-        let mut stream = socket.connect(server).await?;
-        stream.write_all(request).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map(|_| answer)
-    };
-    timeout(PATIENCE, exchange).await?
 }

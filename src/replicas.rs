@@ -66,9 +66,7 @@ impl Replicas {
     /// Whether this gateway does what one of them has to do: the one named before does, while it is alive, or else the
     /// first of all.
     pub(crate) fn is_chosen(&self, before: &str) -> bool {
-        let live = self.live.borrow();
-        let chosen = if live.contains(before) { Some(before) } else { live.first().map(String::as_str) };
-        chosen == Some(self.own.as_str())
+        chosen(&self.live.borrow(), before) == Some(self.own.as_str())
     }
 
     /// Returns once other gateways are alive than at the last call, or at the time of the copy that is asked.
@@ -78,6 +76,11 @@ impl Replicas {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Which of the `live` gateways does what one of them has to do, if `before` has done it until now.
+pub(crate) fn chosen<'a>(live: &'a BTreeSet<String>, before: &str) -> Option<&'a str> {
+    live.get(before).or_else(|| live.first()).map(String::as_str)
 }
 
 fn live_now(own: &str, heard: &BTreeSet<String>, envoys: &Clients) -> Arc<BTreeSet<String>> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::mem;
 
 use futures_util::{StreamExt as _, stream};
-use model::{DomainId, InboundAuth, Snapshot};
+use model::{DomainId, Snapshot};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -69,12 +69,7 @@ pub(crate) async fn keep_proofs(acceptance: Acceptance, usage: Usage, shutdown: 
 /// Whether the token is accepted and was never used before. Envoys that are late may tell of others.
 fn is_news(used: &Used, snapshot: &Snapshot) -> bool {
     let Some(route) = snapshot.inbound.get(&used.source) else { return false };
-    match &route.auth {
-        InboundAuth::Token { accepted, .. } => {
-            accepted.iter().any(|token| token.revision == used.revision && !token.proven)
-        }
-        InboundAuth::None => false,
-    }
+    route.accepted().iter().any(|token| token.revision == used.revision && !token.proven)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What benches share.
 
 pub(crate) mod envoy;
+#[allow(dead_code, reason = "each bench uses a part of it")]
 pub(crate) mod process;
 pub(crate) mod table;

@@ -4,6 +4,9 @@ use std::{fs, io, time::Duration};
 
 use crate::Failure;
 
+/// Clock ticks a second in `/proc/PID/stat`: the same on all architectures of Linux.
+const TICKS: u32 = 100;
+
 /// Processor time of all threads (`/proc/PID/task/TID/schedstat`): the same as `utime` and `stime` of proc(5), but
 /// in nanoseconds instead of hundredths of a second. Threads that have ended are not in it.
 pub(crate) fn cpu(pid: u32) -> Result<Duration, Failure> {
@@ -16,6 +19,16 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration, Failure> {
         }
     }
     Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// Processor time of all threads, of those that have ended too, in hundredths of a second (`utime` and `stime` of proc(5)).
+pub(crate) fn cpu_with_ended(pid: u32) -> Result<Duration, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program may hold spaces. `utime` is the 12th field after it.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name")?;
+    let ticks: Vec<u32> =
+        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Duration::from_secs(1) * ticks.iter().sum() / TICKS)
 }
 
 /// Resident memory in megabytes (`VmRSS` of proc(5)).

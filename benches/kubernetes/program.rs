@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::common::process::resident_megabytes;
+use crate::common::process::{cpu_with_ended, resident_megabytes};
 use crate::common::table::{grouped, print};
 use crate::mesh::{Mesh, Start};
 use crate::reflect;
@@ -16,9 +16,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// In this time every token that is sent has been probed: only then do the statuses say what is.
 const PROBES: Duration = Duration::from_secs(20);
-
-/// Clock ticks a second in `/proc/PID/stat`: the same on all architectures of Linux.
-const TICKS: u32 = 100;
 
 /// Measures at each of these numbers of services and routes, which rise.
 pub(crate) async fn measure(
@@ -43,9 +40,9 @@ pub(crate) async fn measure(
 
         sleep(PROBES).await;
         mesh.counter().settled().await?;
-        let (before, counts) = (cpu(mesh.pid()?)?, mesh.counter().counts());
+        let (before, counts) = (cpu_with_ended(mesh.pid()?)?, mesh.counter().counts());
         sleep(rest).await;
-        let spent = cpu(mesh.pid()?)? - before;
+        let spent = cpu_with_ended(mesh.pid()?)? - before;
         let bytes = mesh.counter().counts() - counts;
         let megabytes = resident_megabytes(mesh.pid()?)?;
         mesh.stop_envoy().await?;
@@ -122,16 +119,6 @@ async fn start(
 
 fn seconds(duration: Duration) -> String {
     format!("{:.2}", duration.as_secs_f64())
-}
-
-/// Processor time of all threads, of those that have ended too (`utime` and `stime` of proc(5)).
-fn cpu(pid: u32) -> Result<Duration, Failure> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name of the program may hold spaces. `utime` is the 12th field after it.
-    let (_, fields) = stat.rsplit_once(')').ok_or("no name")?;
-    let ticks: Vec<u32> =
-        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(Duration::from_secs(1) * ticks.iter().sum() / TICKS)
 }
 
 /// The most memory that was ever resident, in megabytes (`VmHWM` of proc(5)).

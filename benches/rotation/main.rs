@@ -14,6 +14,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand and reports to people")]
 
+#[path = "../common/process.rs"]
+#[allow(dead_code, reason = "shared with other benches")]
+mod process;
 #[path = "../common/table.rs"]
 mod table;
 mod world;

@@ -1,6 +1,5 @@
 //! Two domains, and what their processes have cost until now.
 
-use std::fs;
 use std::ops::Sub;
 use std::path::Path;
 use std::time::Duration;
@@ -15,14 +14,12 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::Failure;
+use crate::process::cpu_with_ended;
 
 /// Within this time both ways have a token.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(50);
-
-/// Clock ticks a second in `/proc/PID/stat`: the same on all architectures of Linux.
-const TICKS: u32 = 100;
 
 /// Alice and bob, each with a mesh, an Envoy and a service `echo`.
 pub(crate) struct World {
@@ -103,15 +100,8 @@ impl World {
     }
 }
 
-/// Processor time of all threads, of those that have ended too (`utime` and `stime` of proc(5)).
 fn cpu(process: Option<&Child>) -> Result<Duration, Failure> {
-    let pid = process.and_then(Child::pid).ok_or("a process has ended")?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name of the program may hold spaces. `utime` is the 12th field after it.
-    let (_, fields) = stat.rsplit_once(')').ok_or("no name")?;
-    let ticks: Vec<u32> =
-        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(Duration::from_secs(1) * ticks.iter().sum() / TICKS)
+    cpu_with_ended(process.and_then(Child::pid).ok_or("a process has ended")?)
 }
 
 async fn xds_bytes(domain: &Domain) -> Result<u64, Failure> {

@@ -97,6 +97,15 @@ pub struct InboundRoute {
 }
 
 impl InboundRoute {
+    /// The tokens that let its source in now, oldest first; none where it asks for none.
+    #[must_use]
+    pub fn accepted(&self) -> &[Token] {
+        match &self.auth {
+            InboundAuth::Token { accepted, .. } => accepted,
+            InboundAuth::None => &[],
+        }
+    }
+
     /// Takes over the object's newest status, and with it the tokens to accept.
     pub(crate) fn set_status(&mut self, status: &Arc<DomainRouteStatus>, opener: &mut Opener) {
         self.status = Arc::clone(status);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::api::DomainRouteTokenStatus;
-use model::{Direction, DomainId, InboundAuth, Snapshot, Token, settle_tokens, with_listed};
+use model::{Direction, DomainId, settle_tokens, with_listed};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -125,7 +125,9 @@ impl Acceptance {
     /// The tokens cannot be changed.
     pub(super) async fn list(&self, source: &DomainId, revision: i64) -> Result<(), LedgerError> {
         let snapshot = self.ledger.snapshot();
-        let Some(token) = accepted(&snapshot, source, revision) else {
+        let route = snapshot.inbound.get(source);
+        let token = route.and_then(|route| route.accepted().iter().find(|token| token.revision == revision));
+        let Some(token) = token else {
             // It is gone, or cannot be opened; the next one takes its place.
             return std::future::pending().await;
         };
@@ -194,12 +196,5 @@ impl Acceptance {
                 () = replicas.changed() => {}
             }
         }
-    }
-}
-
-fn accepted<'a>(snapshot: &'a Snapshot, source: &DomainId, revision: i64) -> Option<&'a Token> {
-    match &snapshot.inbound.get(source)?.auth {
-        InboundAuth::Token { accepted, .. } => accepted.iter().find(|token| token.revision == revision),
-        InboundAuth::None => None,
     }
 }

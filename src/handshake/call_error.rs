@@ -7,6 +7,9 @@ use proto::handshake::Status;
 
 use crate::http::Error;
 
+/// Longest part of a peer's message that is repeated.
+const MAX_QUOTED_CHARS: usize = 300;
+
 /// A handshake that brought no token, or a probe that brought no state.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
@@ -119,4 +122,9 @@ pub(super) fn refusal_reason(status: &Status) -> &'static str {
     let meant =
         || KUSCIAS.iter().find(|(words, _)| status.message.contains(words)).map(|(_, reason)| *reason);
     said.or_else(meant).unwrap_or("HandshakeRefused")
+}
+
+/// A peer's words, short and without control characters, so that they may stand in a log or a status.
+pub(super) fn quoted(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
 }

@@ -13,7 +13,7 @@ use proto::handshake::{
 };
 use zeroize::Zeroizing;
 
-use super::call_error::{CallError, PeerRefusal, refusal_reason};
+use super::call_error::{CallError, PeerRefusal, quoted, refusal_reason};
 use super::mint::SHARE_BYTES;
 use super::signing::{WrongSignature, sign_request, verify_answer};
 use crate::http::{Cause, Limits, Target, send};
@@ -25,9 +25,6 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(35);
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longest part of a peer's message that is repeated.
-const MAX_QUOTED_CHARS: usize = 300;
 
 /// What is asked of a destination.
 pub(super) struct Terms<'a> {
@@ -224,9 +221,4 @@ impl HandshakeClient {
             cause => CallError::NoAnswer { destination: destination.clone(), cause: cause.to_string() },
         })
     }
-}
-
-/// A peer's words, short and without control characters, so that they may stand in a log or a status.
-fn quoted(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
 }

@@ -24,7 +24,7 @@ use super::limits::Limits;
 use super::mint::{MintError, Minted, mint, mint_alone};
 use super::refusal::Refusal;
 use super::signing::{self, NoRandomness, WrongSignature, sign_answer, verify_request};
-use super::state::{self, Stale, TooManyUnproven, check_request_time};
+use super::state::{self, TooManyUnproven, check_request_time};
 use super::turns::Turns;
 use crate::app::Identity;
 
@@ -171,7 +171,7 @@ impl Destination {
                 }
                 *is_signed = true;
                 if let Some(stale) = stale {
-                    return Err(self.stale(request, stale));
+                    return Err(Refusal::Stale { destination, asked_at: request.request_time, stale });
                 }
                 Some(request.request_time)
             }
@@ -215,11 +215,6 @@ impl Destination {
         is_first
     }
 
-    fn stale(&self, request: &HandshakeRequest, stale: Stale) -> Refusal {
-        let destination = self.identity.domain.clone();
-        Refusal::Stale { destination, asked_at: request.request_time, stale }
-    }
-
     /// The token that `source` has, if its time is not over: no stranger can open it, and nothing changes.
     fn token_given_again(
         &self,
@@ -228,12 +223,11 @@ impl Destination {
     ) -> Result<Option<proto::handshake::Token>, Refusal> {
         let snapshot = self.acceptance.ledger.snapshot();
         let Some(route) = snapshot.inbound.get(source) else { return Ok(None) };
-        let InboundAuth::Token { accepted, .. } = &route.auth else { return Ok(None) };
         let now = Timestamp::now();
         let status = &route.status.token_status;
         let reusable = state::reusable(status, settings.rolling_update_period, now);
-        let known =
-            reusable.and_then(|stored| accepted.iter().find(|token| token.revision == stored.revision));
+        let known = reusable
+            .and_then(|stored| route.accepted().iter().find(|token| token.revision == stored.revision));
         let Some(known) = known else { return Ok(None) };
         let answered = settings.peer_key.seal(known.value.as_bytes()).map_err(|_| Refusal::Crypto)?;
         Ok(Some(token(answered, known.revision, known.expires.unwrap_or(now))))

@@ -16,7 +16,7 @@ use std::fmt;
 use ::http::StatusCode;
 use model::{DomainId, HostPort, OutboundRoute};
 
-use super::call_error::{CallError, PeerRefusal};
+use super::call_error::{CallError, PeerRefusal, quoted};
 use examine::examine;
 use words::of_envoy_words;
 
@@ -27,9 +27,6 @@ const LET_HEADERS_PASS: &str = "let all proxies between the two gateways pass he
 
 /// What to do about an answer that no gateway gives.
 const CHECK_ENDPOINT: &str = "check host, port and pathPrefix of the route's endpoint, and what stands in front of the destination's gateway";
-
-/// Longest part of a peer's words that is repeated.
-const MAX_QUOTED_CHARS: usize = 300;
 
 /// Why a link fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,11 +117,6 @@ fn no_answer(place: &HostPort, cause: &str) -> Finding {
 fn place(route: &OutboundRoute) -> HostPort {
     let port = route.endpoint.ports.first().map_or(0, |port| port.port);
     HostPort { host: route.endpoint.host.clone(), port }
-}
-
-/// A peer's words, short and without control characters, so that they may stand in a log or a status.
-fn quoted(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
 }
 
 impl Finding {

@@ -86,19 +86,6 @@ struct Memory {
     tried: Option<i64>,
 }
 
-impl Memory {
-    /// The time of the next request, in nanoseconds since the Unix epoch: by the destination's clock, if that was told, or
-    /// else by this one, but after the `last` one, which was perhaps another gateway's, by another clock.
-    fn request_time(&self, last: Option<i64>) -> i64 {
-        let now = nanoseconds(Timestamp::now());
-        match (self.clock_offset, last) {
-            (Some(offset), _) => now.saturating_add(offset),
-            (None, Some(last)) => now.max(last.saturating_add(1)),
-            (None, None) => now,
-        }
-    }
-}
-
 fn nanoseconds(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
@@ -195,7 +182,11 @@ impl Negotiation {
         let terms = Terms {
             settings,
             revision: in_use.map_or(0, |token| token.revision),
-            request_time: memory.request_time(last_request_time),
+            request_time: state::next_request_time(
+                nanoseconds(Timestamp::now()),
+                memory.clock_offset,
+                last_request_time,
+            ),
             must_be_signed: signing::is_required(settings.handshake, last_request_time.is_some()),
         };
         let new = self.client.negotiate(&route.destination, &terms).await?;

@@ -7,18 +7,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certs::PublicKey;
+use networkmesh::harness::ask::ask_from;
 use networkmesh::harness::domain::Domain;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::partner::{Partner, headers};
 use super::stream::Traffic;
-use super::world::{
-    DEADLINE, PROGRAM, Source, World, apply_route, confirmed_revision, eventually, set_source, token,
-};
+use super::world::{PROGRAM, Source, World, apply_route, confirmed_revision, eventually, set_source, token};
 
 scenes!(
     new_partners_get_their_tokens_while_strangers_flood_the_handshake,
@@ -184,19 +183,6 @@ fn post(source: &str, destination: &Domain, pretended: &str, body: &str) -> Stri
          content-length: {}\r\n\r\n{body}",
         body.len()
     )
-}
-
-/// Sends `request` from `address` and reads the whole answer.
-async fn ask_from(address: Ipv4Addr, server: SocketAddr, request: &[u8]) -> std::io::Result<String> {
-    let exchange = async {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((address, 0).into())?;
-        let mut stream = socket.connect(server).await?;
-        stream.write_all(request).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map(|_| answer)
-    };
-    timeout(DEADLINE, exchange).await?
 }
 
 /// A token for a source that does not sign.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use model::api::{DomainRouteToken, DomainRouteTokenStatus};
 
 use crate::handshake::state::{Expiry, Source};
+use crate::replicas::chosen;
 
 /// What a token is, here: a number.
 pub(super) type Secret = u32;
@@ -34,7 +35,7 @@ pub(super) struct Gateway {
     pub(super) source: Source,
     /// The call that waits for its answer, and since when.
     pub(super) call: Option<(u32, u64)>,
-    /// Seconds that the destination's clock is ahead, if that was told.
+    /// Nanoseconds that the destination's clock is ahead, if that was told.
     pub(super) clock_offset: Option<i64>,
     pub(super) serving: Vec<Serving>,
     pub(super) expiry: Expiry,
@@ -76,11 +77,8 @@ impl End {
         live.map(|gateway| gateway.name.clone()).collect()
     }
 
-    /// As [`Replicas::is_chosen`](crate::replicas::Replicas::is_chosen).
     pub(super) fn is_chosen(&self, gateway: usize, before: &str) -> bool {
-        let live = self.live();
-        let chosen = if live.contains(before) { Some(before) } else { live.first().map(String::as_str) };
-        chosen == Some(self.gateways[gateway].name.as_str())
+        chosen(&self.live(), before) == Some(self.gateways[gateway].name.as_str())
     }
 
     pub(super) fn seal(&self, secret: Secret) -> String {

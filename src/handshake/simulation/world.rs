@@ -166,11 +166,8 @@ impl World {
                 let end = &mut self.ends[SOURCE];
                 let memory = &mut end.gateways[gateway];
                 memory.call = Some((self.calls, self.time));
-                let last = state::last_request_time(&end.status).unwrap_or(i64::MIN);
-                let request_time = match memory.clock_offset {
-                    Some(offset) => (end.clock + offset) * SECOND,
-                    None => (end.clock * SECOND).max(last.saturating_add(1)),
-                };
+                let last = state::last_request_time(&end.status);
+                let request_time = state::next_request_time(end.clock * SECOND, memory.clock_offset, last);
                 let keys = self.ends.each_ref().map(|end| end.key);
                 if fate != Fate::RequestLost {
                     let ask = Message::Ask { call: self.calls, from: gateway, keys, request_time };
@@ -298,7 +295,8 @@ impl World {
         memory.call = None;
         memory.source.negotiation_failed(now, 1);
         if let Some(expected) = expected_time {
-            memory.clock_offset = Some(expected / SECOND + 1 - end.clock);
+            // Some time passes until the next request.
+            memory.clock_offset = Some(expected + 1 - end.clock * SECOND);
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
 /// seconds, and within the next minute it is used, or asked after.
 const UNPROVEN_KEPT: Duration = Duration::from_secs(90);
 
-/// Most tokens that are accepted beside the one that is being negotiated.
+/// Most tokens that are accepted beside one that an unsigned handshake asks for.
 const MOST_KEPT: usize = 8;
 
 /// How long an expired token is still accepted: two periods of the source's probes. By then it has asked after the token,

@@ -35,7 +35,9 @@ pub(super) use destination::{
     Expiry, Forgetting, Stale, TooManyUnproven, check_request_time, next_revision, reusable, standing,
     with_offered, with_proven, without_expired,
 };
-pub(super) use source::{Action, Source, View, end_of_life, with_claim, with_confirmed, with_negotiated};
+pub(super) use source::{
+    Action, Source, View, end_of_life, next_request_time, with_claim, with_confirmed, with_negotiated,
+};
 
 /// Lifetime of a token that is never renewed, in hours: a hundred years (as Kuscia's).
 const FOR_EVER_HOURS: i64 = 100 * 365 * 24;

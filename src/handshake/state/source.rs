@@ -168,6 +168,17 @@ pub(in crate::handshake) fn end_of_life(
     if (shortest..longest).contains(&told) { told } else { longest }
 }
 
+/// The time of the next signed request, in nanoseconds since the Unix epoch: by the destination's clock, which is `offset`
+/// ahead, if that was told; or else by this one, where it is `now`, but after the `last` one, which was perhaps another
+/// gateway's, by another clock.
+pub(in crate::handshake) fn next_request_time(now: i64, offset: Option<i64>, last: Option<i64>) -> i64 {
+    match (offset, last) {
+        (Some(offset), _) => now.saturating_add(offset),
+        (None, Some(last)) => now.max(last.saturating_add(1)),
+        (None, None) => now,
+    }
+}
+
 /// The status in which the gateway `own` is the one that negotiates.
 pub(in crate::handshake) fn with_claim(status: &DomainRouteTokenStatus, own: &str) -> DomainRouteTokenStatus {
     DomainRouteTokenStatus { revision_initializer: own.to_owned(), ..status.clone() }

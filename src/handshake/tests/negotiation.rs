@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::api::{ConditionStatus, DomainRouteStatus};
-use model::{InboundAuth, OutboundAuth, Snapshot, Token};
+use model::{OutboundAuth, Snapshot, Token};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,10 +28,7 @@ fn sending(snapshot: &Snapshot) -> Option<Token> {
 }
 
 fn accepted(snapshot: &Snapshot) -> Vec<Token> {
-    match &inbound(snapshot).auth {
-        InboundAuth::Token { accepted, .. } => accepted.clone(),
-        InboundAuth::None => Vec::new(),
-    }
+    inbound(snapshot).accepted().to_vec()
 }
 
 /// Whether the condition has this reason.
