@@ -28,13 +28,13 @@ use tracing::{error, info, warn};
 use xds::{Cache, Store};
 
 use self::bind::{bind_error, create_socket_folder};
-use self::settings::{dns_settings, external_certificate, gateway_settings};
+use self::settings::{certificates, dns_settings, gateway_settings};
 use self::source::Source;
 use self::xds_server::XdsServer;
 use crate::admin;
 use crate::config::{Config, Mode, reachable};
 use crate::handshake::{self, Acceptance, Destination, Ledger, Outcomes, negotiate_all};
-use crate::program::{ExternalCertificate, Gateways, Programmer};
+use crate::program::{Certificates, Gateways, Programmer};
 use crate::programmed::keep_programmed;
 use crate::source::{SourceError, SourceReport};
 use crate::status::{Complaints, Observer};
@@ -99,7 +99,7 @@ pub struct App {
     config: Config,
     identity: Identity,
     source: Source,
-    certificate: Option<ExternalCertificate>,
+    certificates: Certificates,
     xds: XdsServer,
     handshake: TcpListener,
     dns: dns::Bound,
@@ -133,11 +133,11 @@ impl App {
             .map_err(|error| bind_error("listen.admin", &config.listen.admin, &error))?;
         let source = Source::open(&config).await?;
         let mut parts = Parts::new();
-        let certificate = external_certificate(&config)?.map(|(certificate, renewal)| {
-            parts.spawn(named("the renewal of certificates", renewal));
-            certificate
-        });
-        Ok(Self { config, identity, source, certificate, xds, handshake, dns, admin, parts })
+        let (certificates, renewals) = certificates(&config)?;
+        for renewal in renewals {
+            parts.spawn(named("the renewal of a certificate", renewal));
+        }
+        Ok(Self { config, identity, source, certificates, xds, handshake, dns, admin, parts })
     }
 
     /// Runs the mesh until `shutdown`, and then until its parts have ended. Envoy keeps its configuration. Needs a
@@ -147,7 +147,7 @@ impl App {
     /// A part ended by itself. The others are ended then too: a mesh that does half of its work is not ready, and
     /// whoever supervises it can start it again.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { config, identity, source, certificate, xds, handshake, dns, admin, mut parts } = self;
+        let Self { config, identity, source, certificates, xds, handshake, dns, admin, mut parts } = self;
         // Negotiation ends first, with `shutdown`; what it writes last is still stored, and seen by Envoy.
         let stop = CancellationToken::new();
         let _stop_on_drop = stop.clone().drop_guard();
@@ -160,7 +160,7 @@ impl App {
             watch::channel(Arc::new(Snapshot::empty(identity.domain.clone())));
         let index = Index::new(identity.domain.clone(), identity.key.clone(), Kind::ALL);
         let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
-        let translator = Translator::new(&identity.domain, gateway_settings(&config));
+        let translator = Translator::new(&identity.domain, gateway_settings(&config, &certificates));
         let replicas = source.replicas(&identity.instance, &gateways.clients, &mut parts, &stop);
         let mut complaints = Complaints::default();
         let told = (&translator, &gateways, &replicas);
@@ -180,7 +180,7 @@ impl App {
             dns_address: dns.local_addr(),
             dns: Arc::clone(&dns_metrics),
             handshakes: handshakes.clone(),
-            certificate: certificate.as_ref().map(|certificate| certificate.leaf.clone()),
+            certificate: certificates.external.clone(),
         };
         parts.spawn(named("the admin interface", admin::serve(admin, observer, stop.clone())));
         let store = Store::open(config.source.state().join("envoy"));
@@ -202,7 +202,7 @@ impl App {
             info!(domain = %identity.domain, "configuration loaded");
             let cache = gateways.cache.clone();
             let programmer =
-                Programmer { translator: translator.clone(), certificate, cache, programmed: programmed_in };
+                Programmer { translator: translator.clone(), certificates, cache, programmed: programmed_in };
             parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
 
             let settings = dns_settings(&config);
@@ -231,8 +231,8 @@ impl App {
                 Some(ended) = negotiation.join_next() => Some(ended),
             };
         } else {
-            // Its renewal ends once nobody has it.
-            drop(certificate);
+            // Their renewal ends once nobody has them.
+            drop(certificates);
         }
         info!("shutting down; Envoy keeps its configuration");
         shutdown.cancel();

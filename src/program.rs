@@ -3,27 +3,29 @@
 use std::sync::Arc;
 
 use certs::CertState;
-use envoy::{KeyMaterial, Resource, Translator};
+use envoy::{Certificate, KeyMaterial, Resource, Translator};
 use model::{DomainId, InboundAuth, OutboundAuth, Snapshot, Token};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use xds::{Cache, Change, Clients, ResourceType};
 
-/// The certificate of the external listener.
-pub(crate) struct ExternalCertificate {
+/// What the domain proves itself with.
+pub(crate) struct Certificates {
     /// The domain's own authority, as PEM.
     pub(crate) authority_pem: String,
-    /// The newest certificate.
-    pub(crate) leaf: watch::Receiver<CertState>,
+    /// The newest certificate of the external listener, where that speaks TLS.
+    pub(crate) external: Option<watch::Receiver<CertState>>,
+    /// The newest certificate that gateways of other domains are shown.
+    pub(crate) client: watch::Receiver<CertState>,
 }
 
 /// What keeps the gateways' configuration in step with the snapshots.
 pub(crate) struct Programmer {
     /// What makes this domain's gateways understand the snapshots.
     pub(crate) translator: Translator,
-    /// The certificate of the external listener, where that speaks TLS.
-    pub(crate) certificate: Option<ExternalCertificate>,
+    /// What the domain proves itself with.
+    pub(crate) certificates: Certificates,
     /// Where the configuration goes.
     pub(crate) cache: Cache,
     /// The snapshot that the cache shows.
@@ -38,8 +40,8 @@ impl Programmer {
         shutdown: CancellationToken,
     ) {
         let first = Arc::clone(&snapshots.borrow_and_update());
-        let keys = self.keys();
-        let resources = self.translator.translate(&first, keys.as_ref());
+        let keys = self.certificates.newest();
+        let resources = self.translator.translate(&first, &keys);
         self.cache.replace(resources.into_iter().filter_map(|Resource { type_url, name, body }| {
             Some((resource_type(type_url)?, name, body.into()))
         }));
@@ -53,9 +55,9 @@ impl Programmer {
                     }
                     self.follow(Arc::clone(&snapshots.borrow_and_update()));
                 }
-                () = renewed(self.certificate.as_mut().map(|certificate| &mut certificate.leaf)) => {
-                    let secrets = self.keys().map(|keys| self.translator.own_secrets(&keys));
-                    self.cache.apply(secrets.into_iter().flatten().filter_map(set));
+                () = self.certificates.renewed() => {
+                    let secrets = self.translator.own_secrets(&self.certificates.newest());
+                    self.cache.apply(secrets.into_iter().filter_map(set));
                 }
             }
         }
@@ -69,15 +71,23 @@ impl Programmer {
         self.cache.apply(changes.set.into_iter().filter_map(set).chain(removed));
         self.programmed.send_replace(snapshot);
     }
+}
 
-    fn keys(&mut self) -> Option<KeyMaterial> {
-        let certificate = self.certificate.as_mut()?;
-        let leaf = Arc::clone(&certificate.leaf.borrow_and_update().leaf);
-        Some(KeyMaterial {
-            external_chain_pem: leaf.chain_pem.clone(),
-            external_key_pem: leaf.key_pem.clone(),
-            authority_pem: certificate.authority_pem.clone(),
-        })
+impl Certificates {
+    fn newest(&mut self) -> KeyMaterial {
+        let newest = |states: &mut watch::Receiver<CertState>| {
+            let leaf = &states.borrow_and_update().leaf;
+            Certificate { chain_pem: leaf.chain_pem.clone(), key_pem: leaf.key_pem.clone() }
+        };
+        KeyMaterial { external: self.external.as_mut().map(newest), client: newest(&mut self.client) }
+    }
+
+    /// Returns once there is a new certificate.
+    async fn renewed(&mut self) {
+        tokio::select! {
+            () = renewed(self.external.as_mut()) => {}
+            () = renewed(Some(&mut self.client)) => {}
+        }
     }
 }
 
@@ -100,7 +110,7 @@ async fn renewed(leaf: Option<&mut watch::Receiver<CertState>>) {
     {
         return;
     }
-    // The listener has no certificate, or the mesh is shutting down.
+    // There is none of this kind, or the mesh is shutting down.
     std::future::pending::<()>().await;
 }
 
@@ -173,7 +183,7 @@ fn accepts(snapshot: &Snapshot, source: &DomainId, token: &Token) -> bool {
     let Some(route) = snapshot.inbound.get(source) else { return false };
     match &route.auth {
         InboundAuth::Token { accepted, .. } => accepted.iter().any(|known| is_same(known, token)),
-        InboundAuth::None => true,
+        InboundAuth::Mtls { .. } | InboundAuth::None => true,
     }
 }
 
@@ -181,7 +191,7 @@ fn sends(snapshot: &Snapshot, destination: &DomainId, token: &Token) -> bool {
     let Some(route) = snapshot.outbound.get(destination) else { return false };
     match &route.auth {
         OutboundAuth::Token { sending, .. } => sending.as_ref().is_some_and(|known| is_same(known, token)),
-        OutboundAuth::None => true,
+        OutboundAuth::Mtls | OutboundAuth::None => true,
     }
 }
 
@@ -192,7 +202,27 @@ fn is_same(known: &Token, token: &Token) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::SystemTime;
+
+    use certs::{DomainAuthority, LeafRequest, LeafUsage};
+
     use super::*;
+    use crate::app::Identity;
+
+    /// What a gateway that nobody starts proves itself with.
+    pub(crate) fn certificates(identity: &Identity) -> Certificates {
+        let domain = identity.domain.as_str();
+        let authority = DomainAuthority::new(domain, &identity.key, SystemTime::now()).expect("an authority");
+        let request = LeafRequest {
+            common_name: domain.to_owned(),
+            subject_alt_names: Vec::new(),
+            usage: LeafUsage::Client,
+            lifetime: certs::DEFAULT_LEAF_LIFETIME,
+        };
+        let authority_pem = authority.certificate_pem().to_owned();
+        let (client, _) = certs::maintain(authority, request).expect("a certificate");
+        Certificates { authority_pem, external: None, client }
+    }
 
     /// Translates for a gateway that nobody starts.
     pub(crate) fn translator(domain: &DomainId) -> Translator {
@@ -203,8 +233,11 @@ pub(crate) mod tests {
             internal: any,
             external: any,
             external_protocol: envoy::ExternalProtocol::NoTls,
+            authority_pem: String::new(),
             handshake: any,
             access_log: envoy::AccessLog::Off,
+            trusted_proxies: Vec::new(),
+            tracing: None,
         };
         Translator::new(domain, settings)
     }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use envoy::{AccessLog, ExternalProtocol, Settings, Translator};
+use certs::DomainKey;
+use envoy::{AccessLog, ExternalProtocol, KeyMaterial, Settings, Translator};
 use jiff::Timestamp;
 use model::{Event, Index, Kind, Snapshot, StatusUpdate};
 use networkmesh::source::{KubernetesSettings, KubernetesSource, SourceKind, SourceReport};
@@ -16,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use xds::{Cache, Change, Clients, ListenAddress, Protocol, ResourceType, Version, bind};
 
 use crate::common::envoy::Envoy;
+use crate::common::proofs::proofs;
 use crate::world::DOMAIN;
 use crate::{Failure, Setting};
 
@@ -75,7 +77,14 @@ impl Line {
         let (cache, clients) = (Cache::new(), Clients::new());
         let index = Index::new(DOMAIN.parse()?, setting.world.key.clone(), Kind::ALL);
         let (published_in, published) = mpsc::unbounded_channel();
-        tokio::spawn(publish(index, translator()?, cache.clone(), events, updates_in, published_in));
+        tokio::spawn(publish(
+            index,
+            translator(&setting.world.key)?,
+            cache.clone(),
+            events,
+            updates_in,
+            published_in,
+        ));
 
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("xds.sock");
@@ -126,7 +135,7 @@ impl Line {
 /// Takes events in and fills the cache, as the program does in two tasks.
 async fn publish(
     mut index: Index,
-    translator: Translator,
+    (translator, keys): (Translator, KeyMaterial),
     cache: Cache,
     mut events: mpsc::Receiver<Event>,
     updates: mpsc::Sender<StatusUpdate>,
@@ -148,7 +157,7 @@ async fn publish(
                 let Some(snapshot) = snapshot else { continue };
                 let resources = match before.replace(Arc::clone(&snapshot)) {
                     Some(before) => change(&translator, &cache, &before, &snapshot),
-                    None => load(&translator, &cache, &snapshot),
+                    None => load(&translator, &keys, &cache, &snapshot),
                 };
                 told.send(Published { snapshot, heard, published: Instant::now(), resources: resources? })?;
             }
@@ -163,10 +172,11 @@ async fn publish(
 
 fn load(
     translator: &Translator,
+    keys: &KeyMaterial,
     cache: &Cache,
     snapshot: &Snapshot,
 ) -> Result<Vec<(ResourceType, String, Version)>, Failure> {
-    let resources = typed(translator.translate(snapshot, None))?;
+    let resources = typed(translator.translate(snapshot, keys))?;
     let versions = versions(&resources);
     cache.replace(resources.into_iter().map(|(ty, name, body)| (ty, name, body.into())));
     Ok(versions)
@@ -196,15 +206,21 @@ fn versions(resources: &[(ResourceType, String, Vec<u8>)]) -> Vec<(ResourceType,
     resources.iter().map(|(ty, name, body)| (*ty, name.clone(), Version::of(body))).collect()
 }
 
-fn translator() -> Result<Translator, Failure> {
+/// A translator, and what the gateway proves itself with.
+fn translator(key: &DomainKey) -> Result<(Translator, KeyMaterial), Failure> {
+    let domain = DOMAIN.parse()?;
+    let (authority_pem, keys) = proofs(&domain, key)?;
     let settings = Settings {
         instance: "gateway".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         internal: harness::free_address()?,
         external: harness::free_address()?,
         external_protocol: ExternalProtocol::NoTls,
+        authority_pem,
         handshake: SocketAddr::from(([127, 0, 0, 1], 1054)),
         access_log: AccessLog::Off,
+        trusted_proxies: Vec::new(),
+        tracing: None,
     };
-    Ok(Translator::new(&DOMAIN.parse()?, settings))
+    Ok((Translator::new(&domain, settings), keys))
 }

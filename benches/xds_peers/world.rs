@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use certs::DomainKey;
-use envoy::{AccessLog, ExternalProtocol, Settings, Translator};
+use envoy::{AccessLog, ExternalProtocol, KeyMaterial, Settings, Translator};
 use jiff::Timestamp;
 use model::{Event, Index, Object, Snapshot};
 use serde_json::{Value, json};
 use xds::ResourceType;
 
+use crate::common::proofs::proofs;
 use crate::{Failure, file::Resource};
 
 /// What changes in one change.
@@ -83,6 +84,7 @@ pub(crate) struct World {
     index: Index,
     snapshot: Arc<Snapshot>,
     translator: Translator,
+    keys: KeyMaterial,
 }
 
 impl World {
@@ -90,20 +92,25 @@ impl World {
     pub(crate) fn new(services: usize, internal: SocketAddr, external: SocketAddr) -> Result<Self, Failure> {
         let key = DomainKey::generate()?;
         let domain: model::DomainId = "alice".parse()?;
+        let (authority_pem, keys) = proofs(&domain, &key)?;
         let settings = Settings {
             instance: "gateway".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             internal,
             external,
             external_protocol: ExternalProtocol::NoTls,
+            authority_pem,
             handshake: SocketAddr::from(([127, 0, 0, 1], 1054)),
             access_log: AccessLog::Off,
+            trusted_proxies: Vec::new(),
+            tracing: None,
         };
         let mut world = Self {
             services,
             index: Index::new(domain.clone(), key.clone(), []),
             key,
             translator: Translator::new(&domain, settings),
+            keys,
             snapshot: Arc::new(Snapshot::empty(domain)),
         };
         let mut objects = Vec::new();
@@ -121,7 +128,7 @@ impl World {
     }
 
     pub(crate) fn resources(&self) -> Result<Vec<Resource>, Failure> {
-        encoded(self.translator.translate(&self.snapshot, None))
+        encoded(self.translator.translate(&self.snapshot, &self.keys))
     }
 
     /// The resources that a change of one thing changes, after it and as they were before.

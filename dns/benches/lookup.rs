@@ -10,7 +10,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{LowerName, Name, RecordType};
-use model::{Access, PortScope, Protocol, Service, Snapshot};
+use model::{Access, Affinity, PortScope, Protocol, Service, Snapshot};
 use networkmesh_dns::{Answer, DEFAULT_TTL, Settings, Upstreams, Zone};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ fn service(number: u32, port: u16) -> Arc<Service> {
         scope: PortScope::Cluster,
         access: Access::Anyone,
         protocol: Protocol::Http,
+        tls: None,
+        affinity: Affinity::None,
+        external: None,
         through_gateway: false,
         has_ready_time: false,
         endpoints: [address(1), address(2)].into(),

@@ -134,8 +134,8 @@ mod tests {
 
     use model::api::DomainRouteStatus;
     use model::{
-        Access, DomainId, Endpoint, Host, Kind, ObjectRef, OutboundAuth, OutboundRoute, PortScope, Protocol,
-        Service, Trust,
+        Access, Affinity, Direct, DomainId, Endpoint, Host, Kind, ObjectRef, OutboundAuth, OutboundRoute,
+        PortScope, Protocol, Service, Timeouts, Trust, Way,
     };
 
     use super::*;
@@ -148,6 +148,9 @@ mod tests {
             scope: PortScope::Cluster,
             access: Access::Anyone,
             protocol: Protocol::Http,
+            tls: None,
+            affinity: Affinity::None,
+            external: None,
             through_gateway,
             has_ready_time: false,
             endpoints: endpoints.iter().map(|endpoint| endpoint.parse::<SocketAddr>().unwrap()).collect(),
@@ -163,9 +166,19 @@ mod tests {
         Arc::new(OutboundRoute {
             object,
             destination: destination.clone(),
-            endpoint: Endpoint { host: Host::Name("bob.example".to_owned()), ports: Vec::new() }.into(),
-            trust: Trust::SystemRoots,
+            way: Way::Direct(Arc::new(Direct {
+                endpoint: Endpoint {
+                    host: Host::Name("bob.example".to_owned()),
+                    ports: Vec::new(),
+                    server_name: None,
+                    timeouts: Timeouts::default(),
+                    grpc_degrade: false,
+                },
+                trust: Trust::SystemRoots,
+                client: None,
+            })),
             auth: OutboundAuth::None,
+            bandwidth: Arc::default(),
             status: DomainRouteStatus::default().into(),
         })
     }

@@ -51,7 +51,7 @@ pub(crate) fn nobody() -> Any {
 /// The source was looked up before; it is compared once more because a request may name several.
 pub(crate) fn token_of(route: &InboundRoute) -> Any {
     let proof = match &route.auth {
-        InboundAuth::None => OnMatch::allow(),
+        InboundAuth::Mtls { .. } | InboundAuth::None => OnMatch::allow(),
         InboundAuth::Token { accepted, .. } => {
             let tokens = accepted.iter().map(|token| {
                 let policy = if token.proven { ALLOWED } else { &policy_of(&route.source, token.revision) };

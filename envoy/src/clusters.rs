@@ -27,7 +27,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::Any;
 use model::{
-    DomainId, EndpointPort, Host, OutboundRoute, PortProtocol, Protocol, Service, ServiceName, Trust,
+    Direct, DomainId, EndpointPort, Host, OutboundRoute, PortProtocol, Protocol, Service, ServiceName, Trust,
 };
 use prost::Name as _;
 
@@ -141,12 +141,16 @@ pub(crate) fn peer_clusters<'a>(
     route: &'a OutboundRoute,
     domain: &'a DomainId,
 ) -> impl Iterator<Item = Resource> + 'a {
-    route.endpoint.ports.iter().map(|port| resource(&peer_cluster(domain, route, port)))
+    let direct = route.direct().into_iter();
+    direct.flat_map(|direct| {
+        let ports = direct.endpoint.ports.iter();
+        ports.map(|port| resource(&peer_cluster(domain, &route.destination, direct, port)))
+    })
 }
 
-fn peer_cluster(domain: &DomainId, route: &OutboundRoute, port: &EndpointPort) -> Cluster {
-    let name = peer_cluster_name(domain, &route.destination, port.protocol);
-    let host = &route.endpoint.host;
+fn peer_cluster(domain: &DomainId, destination: &DomainId, direct: &Direct, port: &EndpointPort) -> Cluster {
+    let name = peer_cluster_name(domain, destination, port.protocol);
+    let host = &direct.endpoint.host;
     let discovery = match host {
         Host::Address(_) => DiscoveryType::Static,
         Host::Name(_) => DiscoveryType::StrictDns,
@@ -180,7 +184,7 @@ fn peer_cluster(domain: &DomainId, route: &OutboundRoute, port: &EndpointPort) -
             tcp_keepalive: Some(tcp_keepalive()),
             ..UpstreamConnectionOptions::default()
         }),
-        transport_socket: port.tls.then(|| tls_socket(route)),
+        transport_socket: port.tls.then(|| tls_socket(destination, direct)),
         ..cluster(name, discovery, &options)
     }
 }
@@ -222,14 +226,15 @@ fn http2(options: Http2ProtocolOptions) -> UpstreamProtocolOptions {
     })
 }
 
-fn tls_socket(route: &OutboundRoute) -> TransportSocket {
-    let host = &route.endpoint.host;
-    let validation = match &route.trust {
+fn tls_socket(destination: &DomainId, direct: &Direct) -> TransportSocket {
+    let host = &direct.endpoint.host;
+    let validation = match &direct.trust {
         // Whoever that authority signed for is the destination, whatever name its gateway goes by.
         Trust::Authority(_) => {
-            ValidationContextType::ValidationContextSdsSecretConfig(sds(peer_authority(&route.destination)))
+            ValidationContextType::ValidationContextSdsSecretConfig(sds(peer_authority(destination)))
         }
         Trust::SystemRoots => ValidationContextType::ValidationContext(known_to_system(host)),
+        Trust::Anybody => ValidationContextType::ValidationContext(CertificateValidationContext::default()),
     };
     let context = UpstreamTlsContext {
         sni: match host {

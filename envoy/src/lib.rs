@@ -46,7 +46,7 @@ pub use proof::token_used;
 pub use redact::redact;
 pub use resource::{Resource, type_url};
 pub use routes::{routes_from, routes_to};
-pub use settings::{AccessLog, ExternalProtocol, KeyMaterial, Settings};
+pub use settings::{AccessLog, Certificate, ExternalProtocol, KeyMaterial, Settings, Tracing};
 pub use translator::{Changes, Translator};
 
 /// Name of the HTTP filter that asks for tokens.

@@ -8,32 +8,35 @@ use model::{DomainId, OutboundRoute, Trust};
 
 use crate::message::{ads, inline};
 use crate::resource::{Resource, type_url};
-use crate::settings::{ExternalProtocol, KeyMaterial};
+use crate::settings::{Certificate, KeyMaterial, Settings};
 
 /// Certificate and key of the external listener.
 pub(crate) const EXTERNAL_SERVER: &str = "external-server";
+/// Certificate and key by which this domain proves to gateways of others who it is.
+pub(crate) const OWN_CLIENT: &str = "own-client";
 /// This domain's authority.
 pub(crate) const DOMAIN_AUTHORITY: &str = "domain-authority";
 /// Name of Envoy's TLS transport socket.
 pub(crate) const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 
-/// What the external listener proves itself with, and what it checks clients against.
-pub(crate) fn own_secrets(protocol: ExternalProtocol, keys: &KeyMaterial) -> Vec<Resource> {
-    match protocol {
-        ExternalProtocol::NoTls => Vec::new(),
-        ExternalProtocol::Tls => vec![server(keys)],
-        ExternalProtocol::Mtls => {
-            vec![server(keys), authority(DOMAIN_AUTHORITY.to_owned(), &keys.authority_pem)]
-        }
-    }
+/// What this domain proves itself with.
+pub(crate) fn own_secrets(keys: &KeyMaterial) -> Vec<Resource> {
+    let server = keys.external.as_ref().map(|external| certificate(EXTERNAL_SERVER, external));
+    server.into_iter().chain([certificate(OWN_CLIENT, &keys.client)]).collect()
+}
+
+/// This domain's authority.
+pub(crate) fn own_authority(settings: &Settings) -> Resource {
+    authority(DOMAIN_AUTHORITY.to_owned(), &settings.authority_pem)
 }
 
 /// What the destination's gateway is checked against, if that is the destination's own authority.
 pub(crate) fn peer_secret(route: &OutboundRoute) -> Option<Resource> {
-    let uses_tls = route.endpoint.ports.iter().any(|port| port.tls);
-    match &route.trust {
+    let direct = route.direct()?;
+    let uses_tls = direct.endpoint.ports.iter().any(|port| port.tls);
+    match &direct.trust {
         Trust::Authority(pem) if uses_tls => Some(authority(peer_authority(&route.destination), pem)),
-        Trust::Authority(_) | Trust::SystemRoots => None,
+        Trust::Authority(_) | Trust::SystemRoots | Trust::Anybody => None,
     }
 }
 
@@ -59,13 +62,13 @@ pub(crate) fn tls_versions() -> TlsParameters {
     }
 }
 
-fn server(keys: &KeyMaterial) -> Resource {
+fn certificate(name: &str, certificate: &Certificate) -> Resource {
     let certificate = TlsCertificate {
-        certificate_chain: Some(inline(keys.external_chain_pem.as_str())),
-        private_key: Some(inline(keys.external_key_pem.as_str())),
+        certificate_chain: Some(inline(certificate.chain_pem.as_str())),
+        private_key: Some(inline(certificate.key_pem.as_str())),
         ..TlsCertificate::default()
     };
-    resource(EXTERNAL_SERVER.to_owned(), secret::Type::TlsCertificate(certificate))
+    resource(name.to_owned(), secret::Type::TlsCertificate(certificate))
 }
 
 fn authority(name: String, pem: &str) -> Resource {

@@ -12,7 +12,7 @@ use crate::owner::{Owner, owner};
 use crate::resource::Resource;
 use crate::routes;
 use crate::scopes::{inbound_scope, outbound_scope, own_scopes};
-use crate::secrets::{own_secrets, peer_secret};
+use crate::secrets::{own_authority, own_secrets, peer_secret};
 use crate::settings::{KeyMaterial, Settings};
 
 /// Translates the [`Snapshot`]s of a domain into the resources of one gateway.
@@ -40,15 +40,19 @@ impl Translator {
         Self { gateway: Gateway::new(domain, &settings), settings }
     }
 
-    /// All resources. `keys` are used where the external listener speaks TLS; without them it waits for its
-    /// certificate and accepts nothing.
+    /// All resources.
     #[must_use]
-    pub fn translate(&self, snapshot: &Snapshot, keys: Option<&KeyMaterial>) -> Vec<Resource> {
+    pub fn translate(&self, snapshot: &Snapshot, keys: &KeyMaterial) -> Vec<Resource> {
         let outbound = snapshot.outbound.values().flat_map(|route| self.outbound(route));
         let inbound = snapshot.inbound.values().flat_map(|route| self.inbound(route));
         let services = snapshot.services.values().flat_map(|service| self.service(service));
-        let own = keys.map(|keys| self.own_secrets(keys)).unwrap_or_default();
-        self.constant().into_iter().chain(own).chain(outbound).chain(inbound).chain(services).collect()
+        self.constant()
+            .into_iter()
+            .chain(self.own_secrets(keys))
+            .chain(outbound)
+            .chain(inbound)
+            .chain(services)
+            .collect()
     }
 
     /// What is different for `new` than for `old`, at a cost of what differs between them.
@@ -94,10 +98,10 @@ impl Translator {
         owner(&self.gateway, type_url, name)
     }
 
-    /// The secrets of the external listener, which change with its certificate.
+    /// What this domain proves itself with, which changes as its certificates are renewed.
     #[must_use]
     pub fn own_secrets(&self, keys: &KeyMaterial) -> Vec<Resource> {
-        own_secrets(self.settings.external_protocol, keys)
+        own_secrets(keys)
     }
 
     /// What does not depend on any object.
@@ -105,8 +109,8 @@ impl Translator {
         let listeners =
             [Side::Internal, Side::External].map(|side| listener(side, &self.gateway, &self.settings));
         let routes = [routes::own_services(&self.gateway), routes::handshake(&self.gateway)];
-        let cluster = handshake_cluster(&self.settings);
-        [cluster].into_iter().chain(listeners).chain(own_scopes(&self.gateway)).chain(routes).collect()
+        let others = [handshake_cluster(&self.settings), own_authority(&self.settings)];
+        others.into_iter().chain(listeners).chain(own_scopes(&self.gateway)).chain(routes).collect()
     }
 
     fn outbound(&self, route: &OutboundRoute) -> Vec<Resource> {

@@ -14,7 +14,8 @@ use certs::DomainKey;
 use jiff::Timestamp;
 use model::{Document, Event, Index, Kind, Snapshot, TokenValue, read_manifests};
 use networkmesh_envoy::{
-    AccessLog, Changes, ExternalProtocol, KeyMaterial, Owner, Resource, Settings, Translator, redact, to_json,
+    AccessLog, Certificate, Changes, ExternalProtocol, KeyMaterial, Owner, Resource, Settings, Translator,
+    redact, to_json,
 };
 use serde_json::{Value, json};
 
@@ -64,16 +65,25 @@ fn settings(external_protocol: ExternalProtocol) -> Settings {
         internal: "127.0.0.1:80".parse().unwrap(),
         external: "0.0.0.0:1080".parse().unwrap(),
         external_protocol,
+        authority_pem: "the authority\n".to_owned(),
         handshake: "127.0.0.1:1054".parse().unwrap(),
         access_log: AccessLog::Directory("/var/log/envoy".into()),
+        trusted_proxies: Vec::new(),
+        tracing: None,
     }
 }
 
-fn keys() -> KeyMaterial {
+fn keys(protocol: ExternalProtocol) -> KeyMaterial {
     KeyMaterial {
-        external_chain_pem: "the certificate\n".to_owned(),
-        external_key_pem: "the private key\n".to_owned().into(),
-        authority_pem: "the authority\n".to_owned(),
+        external: (protocol != ExternalProtocol::NoTls).then(|| certificate("external")),
+        client: certificate("client"),
+    }
+}
+
+fn certificate(name: &str) -> Certificate {
+    Certificate {
+        chain_pem: format!("the {name} certificate\n"),
+        key_pem: format!("the {name} private key\n").into(),
     }
 }
 
@@ -82,7 +92,7 @@ fn translator(protocol: ExternalProtocol) -> Translator {
 }
 
 fn translate(case: &str, protocol: ExternalProtocol) -> Vec<Resource> {
-    translator(protocol).translate(&snapshot(case), Some(&keys()))
+    translator(protocol).translate(&snapshot(case), &keys(protocol))
 }
 
 fn translated(case: &str, protocol: ExternalProtocol) -> Value {
@@ -114,7 +124,7 @@ fn manifests_become_the_expected_resources() {
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let (translator, snapshot) = (translator(ExternalProtocol::Mtls), snapshot("gateway"));
-    let translate = || translator.translate(&snapshot, Some(&keys()));
+    let translate = || translator.translate(&snapshot, &keys(ExternalProtocol::Mtls));
     assert_eq!(translate(), translate());
 }
 
@@ -122,7 +132,7 @@ fn the_same_input_gives_the_same_bytes() {
 fn a_redacted_dump_holds_no_token_and_no_key() {
     let secrets: Vec<String> = (1..=4)
         .map(|number| TokenValue::new(token(number)).header_value())
-        .chain([keys().external_key_pem.trim().to_owned()])
+        .chain(["external", "client"].map(|name| certificate(name).key_pem.trim().to_owned()))
         .collect();
     let mut dump = translated("gateway", ExternalProtocol::Mtls);
     let shown = |dump: &Value| {
@@ -152,7 +162,7 @@ fn resources_have_distinct_names() {
 fn changes_lead_from_the_resources_of_one_snapshot_to_those_of_another() {
     let translator = translator(ExternalProtocol::Mtls);
     let by_name = |snapshot: &Snapshot| -> BTreeMap<_, _> {
-        let resources = translator.translate(snapshot, Some(&keys()));
+        let resources = translator.translate(snapshot, &keys(ExternalProtocol::Mtls));
         resources.into_iter().map(|resource| ((resource.type_url, resource.name), resource.body)).collect()
     };
     let full = snapshot("gateway");
@@ -202,7 +212,7 @@ fn every_resource_of_an_object_leads_back_to_it() {
             owned.insert((type_url, name));
         }
     }
-    for resource in translator.translate(&snapshot, Some(&keys())) {
+    for resource in translator.translate(&snapshot, &keys(ExternalProtocol::Mtls)) {
         let has_owner = translator.owner(resource.type_url, &resource.name).is_some();
         assert_eq!(has_owner, owned.contains(&(resource.type_url, resource.name.clone())), "{resource:?}");
     }

@@ -39,10 +39,11 @@ pub use manifest::{Document, ManifestError, read_manifests, read_object};
 pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
 pub use object::{Kind, Object, ObjectRef};
 pub use route::{
-    AuthenticationKind, Direction, Endpoint, EndpointPort, HandshakePolicy, InboundAuth, InboundRoute,
-    OutboundAuth, OutboundRoute, PortProtocol, TokenMethod, TokenSettings, Trust,
+    AuthenticationKind, BandwidthLimit, CertificatePin, ClientCertificate, Direct, Direction, Endpoint,
+    EndpointPort, Forward, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute,
+    PortProtocol, RequestHeader, Timeouts, TokenMethod, TokenSettings, Transit, Trust, Way,
 };
-pub use service::{Access, PortScope, Protocol, READY_TIME, Service};
+pub use service::{Access, Affinity, PortScope, Protocol, READY_TIME, Service, ServiceTls};
 pub use settle::{settle_tokens, with_listed};
 pub use snapshot::{Changed, Snapshot};
 pub use status::{StatusChange, StatusUpdate};

@@ -1,16 +1,25 @@
 //! `DomainRoute`s, parsed for the side on which they stand.
 
+mod admission;
 mod fields;
 mod parse;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::PublicKey;
+use ipnet::IpNet;
 
 use crate::api::DomainRouteStatus;
 use crate::token::{Opener, Token};
-use crate::{DomainId, Host, ObjectRef};
+use crate::{DomainId, ObjectRef};
+
+pub use admission::{CertificatePin, Forward, RequestHeader};
+pub use way::{
+    BandwidthLimit, ClientCertificate, Direct, Endpoint, EndpointPort, PortProtocol, Timeouts, Transit,
+    Trust, Way,
+};
 
 pub(crate) use fields::check;
 pub(crate) use parse::{Rejection, Route, Terms, parse};
@@ -29,6 +38,8 @@ pub enum Direction {
 pub enum AuthenticationKind {
     /// By a negotiated token.
     Token,
+    /// By the certificate of the connection.
+    Mtls,
     /// Not at all; the source must only be known.
     None,
 }
@@ -40,17 +51,35 @@ pub struct OutboundRoute {
     pub object: ObjectRef,
     /// The domain it leads to.
     pub destination: DomainId,
-    /// The destination's gateway.
-    pub endpoint: Arc<Endpoint>,
-    /// Whom a TLS port of that gateway is to prove to be.
-    pub trust: Trust,
-    /// How this domain proves who it is.
+    /// How it gets there.
+    pub way: Way,
+    /// How this domain proves to the destination who it is.
     pub auth: OutboundAuth,
+    /// What the services of this domain's tasks may send to the destination, and get from it.
+    pub bandwidth: Arc<[BandwidthLimit]>,
     /// The object's status.
     pub status: Arc<DomainRouteStatus>,
 }
 
 impl OutboundRoute {
+    /// The way to the first gateway that requests get to, be it the destination's or that of a domain in between.
+    #[must_use]
+    pub fn first_hop(&self) -> (&Self, &Direct) {
+        match &self.way {
+            Way::Direct(direct) => (self, direct),
+            Way::Transit(transit) => transit.next.first_hop(),
+        }
+    }
+
+    /// The way to the destination's gateway, if it leads there without a detour.
+    #[must_use]
+    pub fn direct(&self) -> Option<&Direct> {
+        match &self.way {
+            Way::Direct(direct) => Some(direct),
+            Way::Transit(_) => None,
+        }
+    }
+
     /// Takes over the object's newest status, and with it the token to send.
     pub(crate) fn set_status(&mut self, status: &Arc<DomainRouteStatus>, opener: &mut Opener) {
         self.status = Arc::clone(status);
@@ -60,20 +89,13 @@ impl OutboundRoute {
     }
 }
 
-/// What the certificate of a destination's gateway is checked against.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// The destination's own authority, as PEM, from its `Domain`: nobody else can have signed.
-    Authority(Arc<str>),
-    /// The authorities that the system trusts, and the endpoint's host name.
-    SystemRoots,
-}
-
 /// How a source authenticates its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutboundAuth {
     /// It does not.
     None,
+    /// By the client certificate of [`Direct::client`].
+    Mtls,
     /// By a token.
     Token {
         /// How it is negotiated.
@@ -90,8 +112,22 @@ pub struct InboundRoute {
     pub object: ObjectRef,
     /// The domain it comes from.
     pub source: DomainId,
+    /// The domain whose gateway brings its requests, if that is not its own. Then all but the tokens concerns the route
+    /// of that domain.
+    pub carrier: Option<DomainId>,
     /// How the source proves who it is.
     pub auth: InboundAuth,
+    /// The authority that may have signed the source's client certificate, as PEM: the source's own, from its `Domain`.
+    /// `None` where client certificates have no part in the route.
+    pub authority: Option<Arc<str>>,
+    /// The networks that the source may come from; empty: any.
+    pub addresses: Arc<[IpNet]>,
+    /// What is added to its requests.
+    pub request_headers: Arc<[RequestHeader]>,
+    /// Other domains whose requests for this domain it brings: it may name them as origin.
+    pub origins: Arc<[DomainId]>,
+    /// Where else its requests may go.
+    pub forwards: Arc<[Forward]>,
     /// The object's status.
     pub status: Arc<DomainRouteStatus>,
 }
@@ -102,7 +138,7 @@ impl InboundRoute {
     pub fn accepted(&self) -> &[Token] {
         match &self.auth {
             InboundAuth::Token { accepted, .. } => accepted,
-            InboundAuth::None => &[],
+            InboundAuth::Mtls { .. } | InboundAuth::None => &[],
         }
     }
 
@@ -120,6 +156,11 @@ impl InboundRoute {
 pub enum InboundAuth {
     /// It does not; the source must only be known.
     None,
+    /// By the client certificate of the connection, which [`InboundRoute::authority`] has signed, or which is this one.
+    Mtls {
+        /// The client certificate that the route names.
+        pin: Option<CertificatePin>,
+    },
     /// By a token.
     Token {
         /// How it is negotiated.
@@ -163,35 +204,4 @@ pub enum HandshakePolicy {
     /// Unsigned ones are taken until the peer has signed one, and refused from then on.
     #[default]
     WhatPeerCan,
-}
-
-/// The gateway of a destination: at most one port a protocol, at least one port in all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Its host.
-    pub host: Host,
-    /// Its ports, that for HTTP first.
-    pub ports: Vec<EndpointPort>,
-}
-
-/// A port of a destination's gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointPort {
-    /// The traffic that takes it.
-    pub protocol: PortProtocol,
-    /// Its number.
-    pub port: u16,
-    /// Whether it speaks TLS.
-    pub tls: bool,
-    /// What is put in front of paths: empty, or starting with `/` and not ending with it.
-    pub path_prefix: String,
-}
-
-/// The traffic that a port of a gateway takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PortProtocol {
-    /// Everything, or all but gRPC where there is a port for gRPC too.
-    Http,
-    /// gRPC; everything where it is the only port.
-    Grpc,
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt as _;
 
 use crate::error::{FieldErrors, Problem};
 use crate::names::{DATAPATH_SERVICE, HANDSHAKE_SERVICE};
-use crate::{DomainId, ServiceName};
+use crate::{DomainId, HostPort, ServiceName};
 
 /// A service of this domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +23,18 @@ pub struct Service {
     pub access: Access,
     /// What it speaks.
     pub protocol: Protocol,
+    /// Whom it must prove to be; `None`: it speaks no TLS.
+    pub tls: Option<ServiceTls>,
+    /// Which of its replicas a request goes to.
+    pub affinity: Affinity,
     /// True if clients of this domain are to go through the gateway too.
     pub through_gateway: bool,
     /// True if it is noted when a gateway first served it.
     pub has_ready_time: bool,
     /// The ready addresses, sorted, each once.
     pub endpoints: Arc<[SocketAddr]>,
+    /// The host that it really is (`type: ExternalName`), instead of addresses.
+    pub external: Option<HostPort>,
 }
 
 /// From where a service may be called (label `kuscia.secretflow/port-scope`).
@@ -57,6 +64,34 @@ pub enum Protocol {
     Http,
     /// gRPC: always HTTP/2.
     Grpc,
+}
+
+/// Whom a service that speaks TLS must prove to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceTls {
+    /// Itself: its certificate is signed by this domain's authority, or, where it is another host
+    /// ([`Service::external`]), by one that the system trusts, and for that host.
+    Verified,
+    /// Anybody, because the service says so in words.
+    Unverified,
+}
+
+/// Which replica of a service a request goes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// Any: that with the least to do.
+    #[default]
+    None,
+    /// The same for the same client: for the same address within this domain, for the same domain from elsewhere
+    /// (`sessionAffinity: ClientIP`).
+    Client,
+    /// The same for the same cookie (annotation `kuscia.secretflow/sticky-session-cookie`).
+    Cookie {
+        /// Its name.
+        name: Box<str>,
+        /// How long clients are to keep it.
+        ttl: Duration,
+    },
 }
 
 /// The annotation of a service that says since when a gateway serves it.
@@ -107,6 +142,9 @@ pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> 
                 through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
                 has_ready_time: annotations.contains_key(READY_TIME),
                 endpoints: Arc::default(),
+                tls: None,
+                affinity: Affinity::None,
+                external: None,
             };
             Ok(Definition { service, port_name: port.name.as_deref().unwrap_or_default().into() })
         }

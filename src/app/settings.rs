@@ -4,24 +4,37 @@ use std::time::{Duration, SystemTime};
 
 use certs::{CertError, DomainAuthority, LeafRequest, LeafUsage};
 use envoy::ExternalProtocol;
+use futures_util::future::BoxFuture;
 
 use crate::config::{Config, reachable};
-use crate::program::ExternalCertificate;
+use crate::program::Certificates;
 
-/// The certificate of the external listener, where that speaks TLS, and the future that keeps it fresh.
-pub(super) fn external_certificate(
-    config: &Config,
-) -> Result<Option<(ExternalCertificate, impl Future<Output = ()> + Send + 'static)>, CertError> {
-    if config.protocol == ExternalProtocol::NoTls {
-        return Ok(None);
-    }
+/// What the domain proves itself with, and the futures that keep it fresh.
+pub(super) fn certificates(config: &Config) -> Result<(Certificates, Vec<Renewal>), CertError> {
+    let authority = || DomainAuthority::new(config.domain.as_str(), &config.key, SystemTime::now());
+    let authority_pem = authority()?.certificate_pem().to_owned();
+    let (client, renewal) = certs::maintain(authority()?, client_certificate(config))?;
+    let mut renewals: Vec<Renewal> = vec![Box::pin(renewal)];
+    let external = match config.protocol {
+        ExternalProtocol::NoTls => None,
+        ExternalProtocol::Tls | ExternalProtocol::Mtls => {
+            let (leaf, renewal) = certs::maintain(authority()?, external_certificate(config))?;
+            renewals.push(Box::pin(renewal));
+            Some(leaf)
+        }
+    };
+    Ok((Certificates { authority_pem, external, client }, renewals))
+}
+
+/// Runs as long as somebody asks for the certificate.
+pub(super) type Renewal = BoxFuture<'static, ()>;
+
+fn external_certificate(config: &Config) -> LeafRequest {
     let domain = &config.domain;
-    let authority = DomainAuthority::new(domain.as_str(), &config.key, SystemTime::now())?;
-    let authority_pem = authority.certificate_pem().to_owned();
     let own_names = [format!("{domain}.svc"), format!("*.{domain}.svc")];
     let external = config.listen.external.ip();
     let address = (!external.is_unspecified()).then(|| external.to_string());
-    let request = LeafRequest {
+    LeafRequest {
         common_name: format!("{domain}_ENVOY_EXTERNAL"),
         subject_alt_names: own_names
             .into_iter()
@@ -30,21 +43,31 @@ pub(super) fn external_certificate(
             .collect(),
         usage: LeafUsage::Server,
         lifetime: config.certificates.lifetime,
-    };
-    let (leaf, renewal) = certs::maintain(authority, request)?;
-    Ok(Some((ExternalCertificate { authority_pem, leaf }, renewal)))
+    }
+}
+
+fn client_certificate(config: &Config) -> LeafRequest {
+    LeafRequest {
+        common_name: config.domain.to_string(),
+        subject_alt_names: vec![format!("{}.svc", config.domain)],
+        usage: LeafUsage::Client,
+        lifetime: config.certificates.lifetime,
+    }
 }
 
 /// How the Envoy of this mesh is set up.
-pub(super) fn gateway_settings(config: &Config) -> envoy::Settings {
+pub(super) fn gateway_settings(config: &Config, certificates: &Certificates) -> envoy::Settings {
     envoy::Settings {
         instance: config.instance.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         internal: config.listen.internal,
         external: config.listen.external,
         external_protocol: config.protocol,
+        authority_pem: certificates.authority_pem.clone(),
         handshake: reachable(config.listen.handshake),
         access_log: config.envoy.access_log.clone(),
+        trusted_proxies: Vec::new(),
+        tracing: None,
     }
 }
 

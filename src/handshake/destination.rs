@@ -239,7 +239,7 @@ impl Destination {
         let route = snapshot.inbound.get(source)?;
         match &route.auth {
             InboundAuth::Token { settings, .. } => Some((settings.clone(), Arc::clone(&route.status))),
-            InboundAuth::None => None,
+            InboundAuth::Mtls { .. } | InboundAuth::None => None,
         }
     }
 

@@ -14,7 +14,7 @@ mod words;
 use std::fmt;
 
 use ::http::StatusCode;
-use model::{DomainId, HostPort, OutboundRoute};
+use model::{Direct, DomainId, HostPort, OutboundRoute};
 
 use super::call_error::{CallError, PeerRefusal, quoted};
 use examine::examine;
@@ -70,7 +70,7 @@ enum Told {
 pub(super) async fn diagnose(error: &CallError, route: &OutboundRoute) -> Option<Finding> {
     match of_error(error, route)? {
         Told::All(finding) => Some(finding),
-        Told::Half(guess) => Some(examine(&route.endpoint).await.unwrap_or(guess)),
+        Told::Half(guess) => Some(examine(&route.first_hop().1.endpoint).await.unwrap_or(guess)),
     }
 }
 
@@ -115,8 +115,9 @@ fn no_answer(place: &HostPort, cause: &str) -> Finding {
 
 /// The port of the destination's gateway that handshakes take.
 fn place(route: &OutboundRoute) -> HostPort {
-    let port = route.endpoint.ports.first().map_or(0, |port| port.port);
-    HostPort { host: route.endpoint.host.clone(), port }
+    let (_, Direct { endpoint, .. }) = route.first_hop();
+    let port = endpoint.ports.first().map_or(0, |port| port.port);
+    HostPort { host: endpoint.host.clone(), port }
 }
 
 impl Finding {

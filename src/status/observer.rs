@@ -7,7 +7,7 @@ use certs::CertState;
 use envoy::{Owner, Translator};
 use jiff::Timestamp;
 use model::api::DomainRouteStatus;
-use model::{InboundAuth, OutboundAuth, Snapshot, Token};
+use model::{Direct, InboundAuth, OutboundAuth, Snapshot, Token};
 use tokio::sync::watch;
 use xds::{ResourceType, TypeSummary};
 
@@ -129,17 +129,17 @@ fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     let outbound = snapshot.outbound.values().map(|route| {
         let tokens = match &route.auth {
             OutboundAuth::Token { sending, .. } => Some(sending.as_slice()),
-            OutboundAuth::None => None,
+            OutboundAuth::Mtls | OutboundAuth::None => None,
         };
-        let endpoint =
-            route.endpoint.ports.first().map(|port| format!("{}:{}", route.endpoint.host, port.port));
+        let (_, Direct { endpoint, .. }) = route.first_hop();
+        let endpoint = endpoint.ports.first().map(|port| format!("{}:{}", endpoint.host, port.port));
         let status = route_status(&route.object.name, route.destination.as_str(), tokens, &route.status);
         RouteStatus { direction: "outbound".to_owned(), endpoint, ..status }
     });
     let inbound = snapshot.inbound.values().map(|route| {
         let tokens = match &route.auth {
             InboundAuth::Token { accepted, .. } => Some(accepted.as_slice()),
-            InboundAuth::None => None,
+            InboundAuth::Mtls { .. } | InboundAuth::None => None,
         };
         let status = route_status(&route.object.name, route.source.as_str(), tokens, &route.status);
         RouteStatus { direction: "inbound".to_owned(), ..status }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dns::{Metrics, ServeError, Settings, Upstreams};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-use model::{Access, PortScope, Protocol, Service, Snapshot};
+use model::{Access, Affinity, PortScope, Protocol, Service, Snapshot};
 use networkmesh_dns as dns;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -78,6 +78,9 @@ pub(crate) fn domain(name: &str, services: &[(&str, &[&str])]) -> Snapshot {
             scope: PortScope::Cluster,
             access: Access::Anyone,
             protocol: Protocol::Http,
+            tls: None,
+            affinity: Affinity::None,
+            external: None,
             through_gateway: false,
             has_ready_time: false,
             endpoints: ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),

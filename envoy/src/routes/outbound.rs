@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     route_action::{ClusterSpecifier, HostRewriteSpecifier},
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use model::{DomainId, EndpointPort, Host, OutboundAuth, OutboundRoute, PortProtocol};
+use model::{Direct, DomainId, Endpoint, EndpointPort, Host, OutboundAuth, OutboundRoute, PortProtocol};
 
 use super::{
     any_path, header_matches, refusal, resource, route_action, route_config, route_to, routes_to,
@@ -38,11 +38,12 @@ fn handshake_host(route: &OutboundRoute, gateway: &Gateway) -> VirtualHost {
 fn services_host(route: &OutboundRoute, gateway: &Gateway) -> VirtualHost {
     let destination = &route.destination;
     let hosts = format!("*.{destination}.svc");
-    let token = match &route.auth {
-        OutboundAuth::None => NO_TOKEN.to_owned(),
+    let (first_hop, _) = route.first_hop();
+    let token = match &first_hop.auth {
+        OutboundAuth::Mtls | OutboundAuth::None => NO_TOKEN.to_owned(),
         OutboundAuth::Token { sending: Some(token), .. } => token.value.header_value(),
         OutboundAuth::Token { sending: None, .. } => {
-            let reason = format!("no token is negotiated with {destination} yet.");
+            let reason = format!("no token is negotiated with {} yet.", first_hop.destination);
             let refusal = refusal(gateway, Side::Internal, 503, "token_missing", &reason);
             return virtual_host("services", hosts, vec![refusal]);
         }
@@ -63,25 +64,31 @@ fn outbound_headers(domain: &DomainId) -> Vec<HeaderValueOption> {
 
 /// gRPC to the gateway's port for it, if it has one; the rest to the other port.
 fn peer_routes(route: &OutboundRoute, gateway: &Gateway) -> Vec<Route> {
-    let ports = &route.endpoint.ports;
+    let (first_hop, Direct { endpoint, .. }) = route.first_hop();
+    let ports = &endpoint.ports;
     let both = ports.len() > 1;
     let is_grpc = || header_matches("content-type", MatchPattern::Prefix("application/grpc".to_owned()));
     let (grpc, rest): (Vec<_>, Vec<_>) =
         ports.iter().partition(|port| both && port.protocol == PortProtocol::Grpc);
-    let grpc = grpc.into_iter().map(|port| peer_route(route, port, any_path(vec![is_grpc()]), gateway));
-    grpc.chain(rest.into_iter().map(|port| peer_route(route, port, any_path(Vec::new()), gateway))).collect()
+    let to = |port, path| peer_route(&first_hop.destination, endpoint, port, path, gateway);
+    let grpc = grpc.into_iter().map(|port| to(port, any_path(vec![is_grpc()])));
+    grpc.chain(rest.into_iter().map(|port| to(port, any_path(Vec::new())))).collect()
 }
 
-fn peer_route(route: &OutboundRoute, port: &EndpointPort, path: RouteMatch, gateway: &Gateway) -> Route {
-    let cluster = peer_cluster_name(&gateway.domain, &route.destination, port.protocol);
+fn peer_route(
+    first_hop: &DomainId,
+    endpoint: &Endpoint,
+    port: &EndpointPort,
+    path: RouteMatch,
+    gateway: &Gateway,
+) -> Route {
+    let cluster = peer_cluster_name(&gateway.domain, first_hop, port.protocol);
     let action = RouteAction {
         prefix_rewrite: match port.path_prefix.as_str() {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         },
-        host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteLiteral(host_header(
-            &route.endpoint.host,
-        ))),
+        host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteLiteral(host_header(&endpoint.host))),
         ..route_action(ClusterSpecifier::Cluster(cluster))
     };
     route_to(path, action)

@@ -6,7 +6,8 @@ use certs::PublicKey;
 use kube::ResourceExt as _;
 
 use super::{
-    AuthenticationKind, Direction, Endpoint, EndpointPort, HandshakePolicy, PortProtocol, TokenMethod,
+    AuthenticationKind, Direction, Endpoint, EndpointPort, HandshakePolicy, PortProtocol, Timeouts,
+    TokenMethod,
 };
 use crate::api::{DomainEndpoint, DomainPort, DomainRoute, DomainRouteSpec, TokenConfig};
 use crate::error::{FieldErrors, Problem};
@@ -90,7 +91,7 @@ pub(super) fn parse(
     refuse_unsupported(spec, direction, errors);
     let tokens = match errors.check("spec.authenticationType", parse_authentication(spec))? {
         AuthenticationKind::Token => Some(parse_tokens(spec.token_config.as_ref(), errors)?),
-        AuthenticationKind::None => None,
+        AuthenticationKind::Mtls | AuthenticationKind::None => None,
     };
     let (source, destination) = ends?;
     Some(Fields { source, destination, tokens })
@@ -226,7 +227,13 @@ pub(super) fn parse_endpoint(endpoint: &DomainEndpoint, errors: &mut FieldErrors
         ports.push(port);
     }
     ports.sort_by_key(|port| port.protocol);
-    Some(Endpoint { host: host?, ports })
+    Some(Endpoint {
+        host: host?,
+        ports,
+        server_name: None,
+        timeouts: Timeouts::default(),
+        grpc_degrade: false,
+    })
 }
 
 fn parse_port(port: &DomainPort, path: &str, errors: &mut FieldErrors) -> Option<EndpointPort> {

@@ -8,8 +8,8 @@ use certs::PublicKey;
 
 use super::fields::{self, Fields, TokenFields};
 use super::{
-    Direction, Endpoint, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute,
-    TokenMethod, TokenSettings, Trust,
+    Direct, Direction, Endpoint, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute,
+    TokenMethod, TokenSettings, Trust, Way,
 };
 use crate::api::{DomainRoute, DomainRouteStatus};
 use crate::domain::DomainCertificate;
@@ -105,14 +105,18 @@ impl Terms {
                 Ok(Route::Outbound(OutboundRoute {
                     object,
                     destination: destination.clone(),
-                    endpoint: Arc::clone(endpoint),
-                    trust: certificate.map_or(Trust::SystemRoots, |certificate| {
-                        Trust::Authority(Arc::clone(&certificate.pem))
-                    }),
+                    way: Way::Direct(Arc::new(Direct {
+                        endpoint: Endpoint::clone(endpoint),
+                        trust: certificate.map_or(Trust::SystemRoots, |certificate| {
+                            Trust::Authority(Arc::clone(&certificate.pem))
+                        }),
+                        client: None,
+                    })),
                     auth: settings.map_or(OutboundAuth::None, |settings| OutboundAuth::Token {
                         settings,
                         sending: None,
                     }),
+                    bandwidth: Arc::default(),
                     status,
                 }))
             }
@@ -123,10 +127,16 @@ impl Terms {
                 Ok(Route::Inbound(InboundRoute {
                     object,
                     source: source.clone(),
+                    carrier: None,
                     auth: settings.map_or(InboundAuth::None, |settings| InboundAuth::Token {
                         settings,
                         accepted: Vec::new(),
                     }),
+                    authority: None,
+                    addresses: Arc::default(),
+                    request_headers: Arc::default(),
+                    origins: Arc::default(),
+                    forwards: Arc::default(),
                     status,
                 }))
             }

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use networkmesh_model::{
-    Access, Changed, DomainId, Event, Host, InboundRoute, Kind, ObjectRef, OutboundRoute, PortScope,
-    Protocol, Service, ServiceName, Snapshot, TOKEN_BYTES,
+    Access, Affinity, Changed, DomainId, Event, Host, InboundRoute, Kind, ObjectRef, OutboundRoute,
+    PortScope, Protocol, Service, ServiceName, Snapshot, TOKEN_BYTES,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -81,9 +81,12 @@ fn plain_service(number: usize, protocol: Protocol) -> Arc<Service> {
         scope: PortScope::Cluster,
         access: Access::Anyone,
         protocol,
+        tls: None,
+        affinity: Affinity::None,
         through_gateway: false,
         has_ready_time: false,
         endpoints: Arc::default(),
+        external: None,
     })
 }
 

@@ -25,9 +25,10 @@ fn the_source_builds_the_way_out() {
     ]);
     let mesh = Mesh::of(&[manifest]);
     let route = mesh.outbound("bob");
+    let direct = route.direct().unwrap();
     assert_eq!(route.object.to_string(), "DomainRoute alice/alice-bob");
     assert_eq!(route.destination.as_str(), "bob");
-    assert_eq!(route.endpoint.host, Host::Name("bob.example.com".into()));
+    assert_eq!(direct.endpoint.host, Host::Name("bob.example.com".into()));
     let port = |protocol, port, tls, path_prefix: &str| EndpointPort {
         protocol,
         port,
@@ -35,10 +36,10 @@ fn the_source_builds_the_way_out() {
         path_prefix: path_prefix.into(),
     };
     assert_eq!(
-        route.endpoint.ports,
+        direct.endpoint.ports,
         [port(PortProtocol::Http, 1080, false, ""), port(PortProtocol::Grpc, 1081, true, "/a/b")]
     );
-    assert_eq!(route.trust, Trust::SystemRoots);
+    assert_eq!(direct.trust, Trust::SystemRoots);
     let OutboundAuth::Token { settings, sending } = &route.auth else { panic!("{route:?}") };
     assert_eq!(settings.peer_key, *BOB.public_key());
     assert_eq!(settings.rolling_update_period, Some(Duration::from_secs(3600)));
@@ -124,7 +125,7 @@ fn settings_with(pointer: &str, value: &str) -> TokenSettings {
     let mesh = Mesh::of(&[with(route("alice", "bob"), pointer, json!(value))]);
     match &mesh.outbound("bob").auth {
         OutboundAuth::Token { settings, .. } => settings.clone(),
-        OutboundAuth::None => panic!("has tokens"),
+        OutboundAuth::Mtls | OutboundAuth::None => panic!("has tokens"),
     }
 }
 
@@ -323,10 +324,12 @@ fn a_wrong_key_of_ours_and_a_missing_one_of_the_peer_are_said_at_once() {
 #[test]
 fn a_destination_with_a_domain_certificate_is_checked_against_that_alone() {
     let mut mesh = Mesh::of(&[domain("bob", &BOB_CERTIFICATE), route("alice", "bob")]);
-    let Trust::Authority(pem) = &mesh.outbound("bob").trust else { panic!("the system's roots") };
+    let Trust::Authority(pem) = &mesh.outbound("bob").direct().unwrap().trust else {
+        panic!("the system's roots")
+    };
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && !pem.contains('\r'), "{pem}");
     mesh.delete(Kind::Domain, "bob");
-    assert_eq!(mesh.outbound("bob").trust, Trust::SystemRoots);
+    assert_eq!(mesh.outbound("bob").direct().unwrap().trust, Trust::SystemRoots);
 }
 
 #[test]
@@ -336,7 +339,7 @@ fn a_private_key_beside_a_certificate_gets_no_further() {
     let certificate = String::from_utf8(base64.decode(&*BOB_CERTIFICATE).unwrap()).unwrap();
     let both = base64.encode(format!("{}{certificate}", &*BOB.to_pkcs1_pem()));
     let mesh = Mesh::of(&[domain("bob", &both), route("alice", "bob")]);
-    assert_eq!(mesh.outbound("bob").trust, Trust::Authority(certificate.into()));
+    assert_eq!(mesh.outbound("bob").direct().unwrap().trust, Trust::Authority(certificate.into()));
 }
 
 #[test]

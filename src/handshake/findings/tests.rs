@@ -201,7 +201,7 @@ async fn a_look_tells_what_a_peer_speaks() {
     ];
     for (number, (peer, tls, expected)) in cases.into_iter().enumerate() {
         let address = serve(peer).await;
-        let found = examine(&to(address, tls).endpoint).await;
+        let found = examine(&to(address, tls).first_hop().1.endpoint).await;
         match (&found, expected) {
             (None, None) => {}
             (Some(finding), Some((reason, words))) => {
@@ -215,10 +215,10 @@ async fn a_look_tells_what_a_peer_speaks() {
 #[tokio::test]
 async fn a_look_tells_why_there_is_no_connection() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let finding = examine(&to(closed, false).endpoint).await.unwrap();
+    let finding = examine(&to(closed, false).first_hop().1.endpoint).await.unwrap();
     assert_saw(&finding, "ConnectionRefused", &[&closed.to_string()]);
 
-    let finding = examine(&link("no-such-host.invalid", 1080, false).endpoint).await.unwrap();
+    let finding = examine(&link("no-such-host.invalid", 1080, false).first_hop().1.endpoint).await.unwrap();
     assert_saw(&finding, "EndpointUnresolved", &["no-such-host.invalid", "endpoint.host"]);
 }
 
@@ -227,7 +227,7 @@ async fn a_look_at_a_silent_peer_ends() {
     for tls in [false, true] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = to(listener.local_addr().unwrap(), tls);
-        let look = tokio::spawn(async move { examine(&link.endpoint).await });
+        let look = tokio::spawn(async move { examine(&link.first_hop().1.endpoint).await });
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_u8().await.unwrap();
         tokio::time::pause();

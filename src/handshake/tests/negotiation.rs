@@ -23,7 +23,7 @@ fn negotiate(domain: &Domain, gateway: SocketAddr, shutdown: &CancellationToken)
 fn sending(snapshot: &Snapshot) -> Option<Token> {
     match &outbound(snapshot).auth {
         OutboundAuth::Token { sending, .. } => sending.clone(),
-        OutboundAuth::None => None,
+        OutboundAuth::Mtls | OutboundAuth::None => None,
     }
 }
 

@@ -2,7 +2,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::api::DomainRouteStatus;
-use model::{Access, DomainId, OutboundAuth, OutboundRoute, PortScope, Protocol, Service, Snapshot};
+use model::{
+    Access, Affinity, DomainId, OutboundAuth, OutboundRoute, PortScope, Protocol, Service, Snapshot,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -106,6 +108,9 @@ async fn a_task_is_woken_by_changes_of_its_own_route_only() {
         scope: PortScope::Cluster,
         access: Access::Anyone,
         protocol: Protocol::Http,
+        tls: None,
+        affinity: Affinity::None,
+        external: None,
         through_gateway: false,
         has_ready_time: false,
         endpoints: [].into(),

@@ -27,7 +27,7 @@ use xds::ResourceType;
 use crate::app::Identity;
 use crate::handshake::mint::SHARE_BYTES;
 use crate::handshake::{Acceptance, Destination, Ledger, Outcomes, serve};
-use crate::program::tests::translator;
+use crate::program::tests::{certificates, translator};
 use crate::program::{Gateways, Programmer};
 use crate::replicas::Replicas;
 
@@ -186,14 +186,15 @@ impl Domain {
         let (source, ledger) = Source::new(name, manifests);
         let (changes, changes_out) = mpsc::channel(16);
         let (gateways, programmed_in) = Gateways::new(ledger.snapshot());
-        let translator = translator(&name.parse().unwrap());
+        let identity = identity(name);
+        let translator = translator(&identity.domain);
         let cache = gateways.cache.clone();
-        let programmer = Programmer { translator, certificate: None, cache, programmed: programmed_in };
+        let certificates = certificates(&identity);
+        let programmer = Programmer { translator, certificates, cache, programmed: programmed_in };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(programmer.run(ledger.snapshots(), stop.clone()));
         tasks.spawn(source.run(changes_out));
-        let identity = identity(name);
         let live = watch::Sender::new(Arc::new(BTreeSet::from([identity.instance.clone()])));
         let _stop_on_drop = stop.clone().drop_guard();
         Self { identity, ledger, gateways, live, changes, tasks, stop, _stop_on_drop }
