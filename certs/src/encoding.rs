@@ -36,6 +36,11 @@ pub(crate) struct Block {
 /// The first block of a wanted kind. Other blocks may stand before it, as in the output of `openssl ecparam`
 /// or in a file with a certificate and its key.
 pub(crate) fn parse_pem(text: &[u8], wanted: &Wanted) -> Result<Block, KeyError> {
+    Ok(parse_pem_blocks(text, wanted)?.swap_remove(0))
+}
+
+/// All blocks of a wanted kind, at least one.
+pub(crate) fn parse_pem_blocks(text: &[u8], wanted: &Wanted) -> Result<Vec<Block>, KeyError> {
     if text.len() > MAX_INPUT {
         return Err(KeyError::TooLong);
     }
@@ -49,20 +54,24 @@ pub(crate) fn parse_pem(text: &[u8], wanted: &Wanted) -> Result<Block, KeyError>
             KeyError::NoPem { wanted: wanted.description }
         });
     };
-    let label_of = |block: &pem::Pem| wanted.labels.iter().copied().find(|label| *label == block.tag());
-    let Some((block, label)) = blocks.iter().find_map(|block| Some((block, label_of(block)?))) else {
+    let mut found = Vec::new();
+    for block in &blocks {
+        let Some(label) = wanted.labels.iter().copied().find(|label| *label == block.tag()) else { continue };
+        // How a PKCS#1 block says that it is encrypted (RFC 1421 section 4.6.1.1).
+        if block.headers().get("Proc-Type").is_some_and(|kind| kind.contains("ENCRYPTED")) {
+            return Err(KeyError::Encrypted);
+        }
+        found.push(Block { label, der: Zeroizing::new(block.contents().to_vec()) });
+    }
+    if found.is_empty() {
         return Err(match first.tag() {
             "ENCRYPTED PRIVATE KEY" => KeyError::Encrypted,
             found => {
                 KeyError::WrongBlock { found: found.chars().take(64).collect(), wanted: wanted.description }
             }
         });
-    };
-    // How a PKCS#1 block says that it is encrypted (RFC 1421 section 4.6.1.1).
-    if block.headers().get("Proc-Type").is_some_and(|kind| kind.contains("ENCRYPTED")) {
-        return Err(KeyError::Encrypted);
     }
-    Ok(Block { label, der: Zeroizing::new(block.contents().to_vec()) })
+    Ok(found)
 }
 
 /// Lines of 64 characters and a newline at the end, byte for byte what Go's `pem.Encode` writes: hashes of this

@@ -21,6 +21,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod authority;
+mod certificate;
 mod check;
 mod csr;
 mod encoding;
@@ -33,6 +34,7 @@ mod public_key;
 pub use authority::{
     CA_LIFETIME, DEFAULT_LEAF_LIFETIME, DomainAuthority, Leaf, LeafRequest, LeafUsage, MAX_ALTERNATIVE_NAMES,
 };
+pub use certificate::{Certificate, PrivateKey};
 pub use csr::certificate_signing_request;
 pub use error::{CertError, KeyError, OpenError, SealError, SignError};
 pub use key::DomainKey;

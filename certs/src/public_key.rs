@@ -29,7 +29,8 @@ const PKIX: &str = "PUBLIC KEY";
 
 const PUBLIC_KEY: Wanted =
     Wanted { labels: &[PKCS1, PKIX], description: "public key (`RSA PUBLIC KEY` or `PUBLIC KEY`)" };
-const CERTIFICATE: Wanted = Wanted { labels: &["CERTIFICATE"], description: "certificate (`CERTIFICATE`)" };
+pub(crate) const CERTIFICATE: Wanted =
+    Wanted { labels: &["CERTIFICATE"], description: "certificate (`CERTIFICATE`)" };
 
 /// The RSA public key of a domain, of 2048 to 8192 bits. Cheap to clone.
 #[derive(Clone)]

@@ -16,8 +16,8 @@ pub use cluster_domain_route::{
 pub use domain::{Domain, DomainSpec, DomainStatus, Gateway, GatewaySpec, GatewayStatus, NetworkStatus};
 pub use domain_route::{
     BodyEncryption, Condition, ConditionStatus, DomainEndpoint, DomainPort, DomainRoute, DomainRouteSpec,
-    DomainRouteStatus, DomainRouteToken, DomainRouteTokenStatus, MtlsConfig, TokenConfig, Transit,
-    TransitDomain,
+    DomainRouteStatus, DomainRouteToken, DomainRouteTokenStatus, EndpointTimeouts, EndpointTls, MtlsConfig,
+    TokenConfig, Transit, TransitDomain,
 };
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use schema::custom_resource_definitions;

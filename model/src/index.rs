@@ -69,6 +69,14 @@ impl Index {
         }
     }
 
+    /// Says whether the external listener verifies client certificates (default: it does). Where not, routes into this
+    /// domain that rely on them are rejected.
+    #[must_use]
+    pub fn with_client_certificates(mut self, are_verified: bool) -> Self {
+        self.routes.set_client_certificates(are_verified);
+        self
+    }
+
     /// Takes an event in. Call [`Self::commit`] once all events at hand are in.
     pub fn apply(&mut self, event: Event) {
         match event {

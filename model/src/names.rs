@@ -57,6 +57,12 @@ fn check_label(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// Whether `text` is a token of HTTP (RFC 9110 section 5.6.2), as the names of headers and cookies are.
+pub(crate) fn is_token(text: &str) -> bool {
+    let is_sign = |c: u8| b"!#$%&'*+-.^_`|~".contains(&c);
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || is_sign(c))
+}
+
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

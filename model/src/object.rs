@@ -154,7 +154,7 @@ impl Object {
             Self::Domain(object) => domain::parse(object).map(drop),
             Self::DomainRoute(object) => route::check(object),
             Self::ClusterDomainRoute(object) => {
-                route::check(&cluster_route::expand(object, &object.spec.route.source))
+                route::check_both_sides(&cluster_route::expand(object, &object.spec.route.source))
             }
             Self::Gateway(_) => Ok(()),
             Self::Service(object) => service::parse(object).map(drop),

@@ -1,8 +1,10 @@
 //! `DomainRoute`s, parsed for the side on which they stand.
 
 mod admission;
+mod direct;
 mod fields;
 mod parse;
+mod token_fields;
 mod way;
 
 use std::sync::Arc;
@@ -21,8 +23,8 @@ pub use way::{
     Trust, Way,
 };
 
-pub(crate) use fields::check;
-pub(crate) use parse::{Rejection, Route, Terms, parse};
+pub(crate) use fields::{check, check_both_sides};
+pub(crate) use parse::{Rejection, Route, Surroundings, Terms, parse};
 
 /// Which side of a route this domain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,16 +1,14 @@
 //! `Service`s of this domain with their ready endpoints, parsed.
 
-use std::collections::BTreeSet;
+mod parse;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1 as core;
-use kube::ResourceExt as _;
-
-use crate::error::{FieldErrors, Problem};
-use crate::names::{DATAPATH_SERVICE, HANDSHAKE_SERVICE};
 use crate::{DomainId, HostPort, ServiceName};
+
+pub(crate) use parse::parse;
 
 /// A service of this domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,11 +95,6 @@ pub enum Affinity {
 /// The annotation of a service that says since when a gateway serves it.
 pub const READY_TIME: &str = "kuscia.secretflow/ready-time";
 
-const PORT_SCOPE: &str = "kuscia.secretflow/port-scope";
-const LOAD_BALANCER: &str = "kuscia.secretflow/loadbalancer";
-const ACCESS_DOMAIN: &str = "kuscia.secretflow/access-domain";
-const PROTOCOL: &str = "kuscia.secretflow/protocol";
-
 /// What an object tells of a service.
 #[derive(Debug)]
 pub(crate) struct Definition {
@@ -109,78 +102,16 @@ pub(crate) struct Definition {
     pub(crate) service: Service,
     /// Name of the port whose addresses they are; empty for a port without a name.
     pub(crate) port_name: Box<str>,
+    /// What its task may send where.
+    pub(crate) quota: Quota,
 }
 
-/// Parses a service.
-pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> {
-    let mut errors = FieldErrors::default();
-    let name = errors.check("metadata.name", parse_name(&service.name_any()));
-    let labels = service.labels();
-    let annotations = service.annotations();
-    let scope = parse_scope(labels.get(PORT_SCOPE).map(String::as_str));
-    let scope = errors.check(&format!("metadata.labels[{PORT_SCOPE}]"), scope);
-    let access = parse_access(annotations.get(ACCESS_DOMAIN).map(String::as_str));
-    let access = errors.check(&format!("metadata.annotations[{ACCESS_DOMAIN}]"), access);
-    let protocol = parse_protocol(annotations.get(PROTOCOL).map(String::as_str));
-    let protocol = errors.check(&format!("metadata.annotations[{PROTOCOL}]"), protocol);
-    let spec = service.spec.as_ref();
-    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
-        let remedy = "give the service a selector or Endpoints";
-        errors.add("spec.type", Problem::new("ExternalName is not supported", remedy));
-    }
-    let port = spec.and_then(|spec| spec.ports.as_ref()?.first());
-    if port.is_none() {
-        errors.add("spec.ports", Problem::new("is empty", "add the port that the service listens on"));
-    }
-    match (name, scope, access, protocol, port) {
-        (Some(name), Some(scope), Some(access), Some(protocol), Some(port)) if errors.is_empty() => {
-            let service = Service {
-                name,
-                scope,
-                access,
-                protocol,
-                through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
-                has_ready_time: annotations.contains_key(READY_TIME),
-                endpoints: Arc::default(),
-                tls: None,
-                affinity: Affinity::None,
-                external: None,
-            };
-            Ok(Definition { service, port_name: port.name.as_deref().unwrap_or_default().into() })
-        }
-        _ => Err(errors),
-    }
-}
-
-fn parse_name(name: &str) -> Result<ServiceName, Problem> {
-    if [HANDSHAKE_SERVICE, DATAPATH_SERVICE].contains(&name) {
-        return Err(Problem::new("is the name of the mesh's own service", "choose another name"));
-    }
-    Ok(name.parse::<ServiceName>()?)
-}
-
-fn parse_scope(label: Option<&str>) -> Result<PortScope, Problem> {
-    match label {
-        None | Some("" | "Cluster") => Ok(PortScope::Cluster),
-        Some("Domain") => Ok(PortScope::Domain),
-        Some("Local") => Ok(PortScope::Local),
-        Some(other) => {
-            Err(Problem::new(format!("{other:?} is unknown"), "use \"Cluster\", \"Domain\" or \"Local\""))
-        }
-    }
-}
-
-fn parse_access(annotation: Option<&str>) -> Result<Access, Problem> {
-    let Some(list) = annotation.filter(|list| !list.trim().is_empty()) else { return Ok(Access::Anyone) };
-    let domains: Result<BTreeSet<DomainId>, _> =
-        list.split(',').map(|domain| domain.trim().parse()).collect();
-    Ok(Access::Only(domains?.into_iter().collect()))
-}
-
-fn parse_protocol(annotation: Option<&str>) -> Result<Protocol, Problem> {
-    match annotation {
-        None | Some("" | "HTTP") => Ok(Protocol::Http),
-        Some("GRPC") => Ok(Protocol::Grpc),
-        Some(other) => Err(Problem::new(format!("{other:?} is not supported"), "use \"HTTP\" or \"GRPC\"")),
-    }
+/// What the task of a service may send to other domains (annotations `kuscia.secretflow/bandwidth-limit-<domain>`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Quota {
+    /// The task (annotation `kuscia.secretflow/task-id`), whose services share their limits; `None`: the service is
+    /// alone.
+    pub(crate) task: Option<Box<str>>,
+    /// The limits, by destination, in kibibytes a second.
+    pub(crate) limits: Box<[(DomainId, u64)]>,
 }

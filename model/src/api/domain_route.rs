@@ -86,6 +86,44 @@ pub struct DomainEndpoint {
     /// The ports it listens on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<DomainPort>,
+    /// Settings of the ports that speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<EndpointTls>,
+    /// How long requests may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<EndpointTimeouts>,
+}
+
+/// How ports that speak TLS are called and checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointTls {
+    /// DNS name that they are asked for (SNI) and that their certificate must be for; empty: they are asked for the
+    /// host.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(pattern(HOST))]
+    pub server_name: String,
+    /// True: whoever answers is taken for the destination.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub insecure_skip_verify: bool,
+}
+
+/// How long requests may take on their way to the destination.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointTimeouts {
+    /// Seconds until a connection is there; left out: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 300))]
+    pub connect_seconds: Option<i64>,
+    /// Seconds without a byte in either direction; left out: a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub idle_seconds: Option<i64>,
+    /// Seconds from the end of a request to the end of its response; 0 or left out: any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub request_seconds: Option<i64>,
 }
 
 /// One port of the destination's gateway.

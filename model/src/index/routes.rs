@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use certs::{DomainKey, PublicKey};
+use certs::DomainKey;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{Condition, ConditionStatus, DomainRouteStatus};
 use crate::domain::DomainCertificate;
-use crate::route::{Rejection, Terms};
+use crate::route::{Rejection, Surroundings, Terms};
 use crate::token::Opener;
 use crate::{DomainId, Kind, Snapshot, StatusChange, StatusUpdate};
 
@@ -17,7 +17,7 @@ use crate::{DomainId, Kind, Snapshot, StatusChange, StatusUpdate};
 #[derive(Debug)]
 pub(super) struct Routes {
     key: DomainKey,
-    certificates: BTreeMap<DomainId, DomainCertificate>,
+    surroundings: Surroundings,
     known: BTreeMap<Box<str>, Known>,
     stale: BTreeSet<Box<str>>,
 }
@@ -33,12 +33,18 @@ struct Known {
 impl Routes {
     /// No routes of a domain that holds `key`.
     pub(super) fn new(key: DomainKey) -> Self {
-        Self { key, certificates: BTreeMap::new(), known: BTreeMap::new(), stale: BTreeSet::new() }
+        let surroundings = Surroundings { certificates: BTreeMap::new(), verifies_clients: true };
+        Self { key, surroundings, known: BTreeMap::new(), stale: BTreeSet::new() }
     }
 
-    /// The public key of this domain.
-    pub(super) fn own_key(&self) -> &PublicKey {
-        self.key.public_key()
+    /// The key of this domain.
+    pub(super) fn own_key(&self) -> &DomainKey {
+        &self.key
+    }
+
+    /// Says whether the external listener verifies client certificates, before any route is known.
+    pub(super) fn set_client_certificates(&mut self, are_verified: bool) {
+        self.surroundings.verifies_clients = are_verified;
     }
 
     /// Names of the routes.
@@ -48,7 +54,7 @@ impl Routes {
 
     /// Names of the domains with a certificate.
     pub(super) fn domains(&self) -> impl Iterator<Item = &str> {
-        self.certificates.keys().map(DomainId::as_str)
+        self.surroundings.certificates.keys().map(DomainId::as_str)
     }
 
     /// Takes over the newest version of the route `name`.
@@ -86,14 +92,15 @@ impl Routes {
         id: DomainId,
         certificate: Option<DomainCertificate>,
     ) {
-        if self.certificates.get(&id) == certificate.as_ref() {
+        let certificates = &mut self.surroundings.certificates;
+        if certificates.get(&id) == certificate.as_ref() {
             return;
         }
         let names = [format!("{domain}-{id}"), format!("{id}-{domain}")].map(String::into_boxed_str);
         self.stale.extend(names.into_iter().filter(|name| self.known.contains_key(name)));
         match certificate {
-            Some(certificate) => self.certificates.insert(id, certificate),
-            None => self.certificates.remove(&id),
+            Some(certificate) => certificates.insert(id, certificate),
+            None => certificates.remove(&id),
         };
     }
 
@@ -110,7 +117,7 @@ impl Routes {
         };
         let object = next.reference(Kind::DomainRoute, name);
         let route = terms.as_ref().map_err(Rejection::clone);
-        let route = route.and_then(|terms| terms.route(object.clone(), &self.certificates));
+        let route = route.and_then(|terms| terms.route(object.clone(), &self.surroundings));
         let condition = accepted_condition(route.as_ref().err(), now);
         if let Some(mut route) = next.accept(object.clone(), route.map_err(|rejection| rejection.errors)) {
             route.set_status(status, opener);

@@ -48,10 +48,11 @@ impl Services {
 
     /// Puts a service into `next`, with the addresses that are known of it.
     pub(super) fn put(&mut self, definition: Definition, next: &mut Snapshot) {
-        let Definition { service, port_name } = definition;
+        let Definition { service, port_name, .. } = definition;
         let (name, known) = self.known(service.name.clone());
         known.port_name = port_name;
-        next.put_service(Service { name, endpoints: known.addresses(), ..service });
+        let endpoints = known.addresses_of(&service);
+        next.put_service(Service { name, endpoints, ..service });
     }
 
     /// Drops the service `name` from `next`. Its addresses are kept: it may come back.
@@ -88,7 +89,7 @@ impl Services {
             let Some(known) = self.known.get(&name) else { continue };
             match next.services.get(&name) {
                 Some(service) => {
-                    let endpoints = known.addresses();
+                    let endpoints = known.addresses_of(service);
                     if service.endpoints != endpoints {
                         next.put_service(Service { endpoints, ..Service::clone(service) });
                     }
@@ -127,6 +128,11 @@ impl Services {
 }
 
 impl Known {
+    /// The addresses of `service`: none where it is another host.
+    fn addresses_of(&self, service: &Service) -> Arc<[SocketAddr]> {
+        if service.external.is_some() { Arc::default() } else { self.addresses() }
+    }
+
     /// The addresses of all groups, sorted, each once; those of a group itself where no other has more.
     fn addresses(&self) -> Arc<[SocketAddr]> {
         let groups = self.groups.iter().filter_map(|(_, group)| group.addresses(&self.port_name));

@@ -1,39 +1,28 @@
 //! The fields of a `DomainRoute` that mean the same whoever reads them.
 
-use std::time::Duration;
-
-use certs::PublicKey;
 use kube::ResourceExt as _;
 
-use super::{
-    AuthenticationKind, Direction, Endpoint, EndpointPort, HandshakePolicy, PortProtocol, Timeouts,
-    TokenMethod,
-};
-use crate::api::{DomainEndpoint, DomainPort, DomainRoute, DomainRouteSpec, TokenConfig};
+use super::{AuthenticationKind, Direction, admission, direct};
+use crate::DomainId;
+use crate::api::{DomainEndpoint, DomainRoute, DomainRouteSpec, Transit};
 use crate::error::{FieldErrors, Problem};
-use crate::{DomainId, Host, names};
 
-pub(super) const SOURCE_KEY: &str = "spec.tokenConfig.sourcePublicKey";
-pub(super) const DESTINATION_KEY: &str = "spec.tokenConfig.destinationPublicKey";
+pub(super) use super::token_fields::TokenFields;
 
-/// Longest time from one token to the next, in seconds: ten years, so that no clock overflows by it.
-const MAX_ROLLING_UPDATE_PERIOD: u64 = 10 * 365 * 24 * 60 * 60;
-
-/// The fields that both sides read.
+/// The fields that all read.
 pub(super) struct Fields {
     pub(super) source: DomainId,
     pub(super) destination: DomainId,
-    /// `None` where the source need not authenticate.
-    pub(super) tokens: Option<TokenFields>,
+    pub(super) auth: AuthFields,
+    /// The domain whose gateway forwards the requests; `None`: there is no detour.
+    pub(super) transit: Option<DomainId>,
 }
 
-/// The fields of `tokenConfig`.
-pub(super) struct TokenFields {
-    pub(super) source_key: Option<PublicKey>,
-    pub(super) destination_key: Option<PublicKey>,
-    pub(super) rolling_update_period: Option<Duration>,
-    pub(super) method: TokenMethod,
-    pub(super) handshake: HandshakePolicy,
+/// `authenticationType`, and what belongs to it.
+pub(super) enum AuthFields {
+    None,
+    Mtls,
+    Token(TokenFields),
 }
 
 impl Direction {
@@ -46,41 +35,64 @@ impl Direction {
     }
 }
 
-/// Checks every field that needs no key, for the side that the route's namespace tells. An endpoint is asked for only
-/// where that is the source.
+/// Checks every field that needs no key, for the domain that the route's namespace tells. Without a namespace it is
+/// checked for the destination, and for the source if it has an endpoint.
 pub(crate) fn check(object: &DomainRoute) -> Result<(), FieldErrors> {
     let namespace = object.namespace().unwrap_or_default();
     let direction = Direction::of(&object.spec, &namespace);
     if direction.is_none() && !namespace.is_empty() {
-        return Err(stranger(object, &namespace));
+        return forwarded(object, &namespace).map(drop);
     }
+    let has_endpoint = object.spec.endpoint != DomainEndpoint::default();
+    check_sides(
+        object,
+        direction == Some(Direction::Outbound) || (direction.is_none() && has_endpoint),
+        direction != Some(Direction::Outbound),
+    )
+}
+
+/// Checks every field that needs no key, for both sides.
+pub(crate) fn check_both_sides(object: &DomainRoute) -> Result<(), FieldErrors> {
+    check_sides(object, true, true)
+}
+
+fn check_sides(object: &DomainRoute, for_source: bool, for_destination: bool) -> Result<(), FieldErrors> {
     let mut errors = FieldErrors::default();
-    parse(object, direction, &mut errors);
-    let endpoint = &object.spec.endpoint;
-    let is_given = *endpoint != DomainEndpoint::default();
-    if direction == Some(Direction::Outbound) || (direction.is_none() && is_given) {
-        parse_endpoint(endpoint, &mut errors);
+    let fields = parse(object, &mut errors);
+    if for_source {
+        match &object.spec.transit {
+            Some(_) => direct::refuse_with_transit(&object.spec, &mut errors),
+            None => drop(direct::parse(object, None, &mut errors)),
+        }
+    }
+    if for_destination && let Some(fields) = fields {
+        admission::parse(&object.spec, &fields, &mut errors);
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// What is wrong with a route that stands with `domain` and does not concern it.
-pub(super) fn stranger(object: &DomainRoute, domain: &str) -> FieldErrors {
-    let (source, destination) = (&object.spec.source, &object.spec.destination);
-    let problem =
-        format!("is {source:?} and spec.destination is {destination:?}, but the route stands in {domain:?}");
-    let remedy = format!("make one of the two {domain:?}, or move the route to the namespace of one of them");
-    let mut errors = FieldErrors::one("spec.source", Problem::new(problem, remedy));
-    parse(object, None, &mut errors);
-    errors
+/// Parses a route that stands with `domain` and begins and ends elsewhere: it says that requests may be forwarded.
+pub(super) fn forwarded(object: &DomainRoute, domain: &str) -> Result<Fields, FieldErrors> {
+    let mut errors = FieldErrors::default();
+    if object.spec.transit.is_none() {
+        errors.add("spec.source", stranger(&object.spec, domain));
+    }
+    parse(object, &mut errors).filter(|_| errors.is_empty()).ok_or(errors)
 }
 
-/// Parses what both sides read. `direction` is `None` where the side is not known.
-pub(super) fn parse(
-    object: &DomainRoute,
-    direction: Option<Direction>,
-    errors: &mut FieldErrors,
-) -> Option<Fields> {
+/// What is wrong with a route that stands with `domain` and does not concern it.
+fn stranger(spec: &DomainRouteSpec, domain: &str) -> Problem {
+    let (source, destination) = (&spec.source, &spec.destination);
+    let problem =
+        format!("is {source:?} and spec.destination is {destination:?}, but the route stands in {domain:?}");
+    let remedy = format!(
+        "make one of the two {domain:?}, move the route to the namespace of one of them, or add transit if {domain:?} is to forward its requests"
+    );
+    Problem::new(problem, remedy)
+}
+
+/// Parses what all read.
+pub(super) fn parse(object: &DomainRoute, errors: &mut FieldErrors) -> Option<Fields> {
     let spec = &object.spec;
     let source = errors.check("spec.source", spec.source.parse::<DomainId>());
     let destination = errors.check("spec.destination", spec.destination.parse::<DomainId>());
@@ -88,13 +100,21 @@ pub(super) fn parse(
     if let Some((source, destination)) = &ends {
         check_ends(object, source, destination, errors);
     }
-    refuse_unsupported(spec, direction, errors);
-    let tokens = match errors.check("spec.authenticationType", parse_authentication(spec))? {
-        AuthenticationKind::Token => Some(parse_tokens(spec.token_config.as_ref(), errors)?),
-        AuthenticationKind::Mtls | AuthenticationKind::None => None,
+    let transit = spec.transit.as_ref().map(|transit| parse_transit(transit, spec, errors));
+    refuse_unsupported(spec, errors);
+    let auth = match errors.check("spec.authenticationType", parse_authentication(spec))? {
+        AuthenticationKind::Token => {
+            AuthFields::Token(TokenFields::parse(spec.token_config.as_ref(), errors)?)
+        }
+        AuthenticationKind::Mtls => AuthFields::Mtls,
+        AuthenticationKind::None => AuthFields::None,
     };
     let (source, destination) = ends?;
-    Some(Fields { source, destination, tokens })
+    let transit = match transit {
+        Some(transit) => Some(transit?),
+        None => None,
+    };
+    Some(Fields { source, destination, auth, transit })
 }
 
 fn check_ends(object: &DomainRoute, source: &DomainId, destination: &DomainId, errors: &mut FieldErrors) {
@@ -109,23 +129,36 @@ fn check_ends(object: &DomainRoute, source: &DomainId, destination: &DomainId, e
     }
 }
 
-/// A setting that is ignored would leave a route less protected than its author believes, so it is refused by the side
-/// that it is meant for.
-fn refuse_unsupported(spec: &DomainRouteSpec, direction: Option<Direction>, errors: &mut FieldErrors) {
-    let for_destination = direction != Some(Direction::Outbound);
-    let addresses = for_destination && !spec.source_white_ip_list.is_empty();
-    let headers = for_destination && !spec.request_headers_to_add.is_empty();
-    let settings = [
-        ("spec.transit", spec.transit.is_some(), "transit"),
-        ("spec.bodyEncryption", spec.body_encryption.is_some(), "body encryption"),
-        ("spec.mTLSConfig", spec.mtls_config.is_some(), "authentication by client certificates"),
-        ("spec.sourceWhiteIPList", addresses, "a list of source addresses"),
-        ("spec.requestHeadersToAdd", headers, "adding request headers"),
-    ];
-    for (path, set, what) in settings {
-        if set {
-            errors.add(path, Problem::new(format!("{what} is not supported"), "remove the field"));
-        }
+fn parse_transit(transit: &Transit, spec: &DomainRouteSpec, errors: &mut FieldErrors) -> Option<DomainId> {
+    const PATH: &str = "spec.transit.domain.domainID";
+    if !matches!(transit.transit_method.as_str(), "" | "THIRD-DOMAIN") {
+        let problem = format!("{:?} is not supported", transit.transit_method);
+        errors.add(
+            "spec.transit.transitMethod",
+            Problem::new(problem, "use \"THIRD-DOMAIN\", or remove transit"),
+        );
+        return None;
+    }
+    let Some(domain) = &transit.domain else {
+        errors.add(PATH, Problem::new("is missing", "name the domain that forwards the requests"));
+        return None;
+    };
+    let id = errors.check(PATH, domain.domain_id.parse::<DomainId>())?;
+    if [&spec.source, &spec.destination].iter().any(|end| *end == id.as_str()) {
+        let remedy = "name a domain in between, or remove transit and give an endpoint";
+        errors.add(PATH, Problem::new("is an end of the route itself", remedy));
+    }
+    Some(id)
+}
+
+/// A setting that is ignored would leave a route less protected than its author believes, so it is refused.
+fn refuse_unsupported(spec: &DomainRouteSpec, errors: &mut FieldErrors) {
+    if spec.transit.is_some() {
+        errors.add("spec.transit", Problem::new("transit is not supported", "remove the field"));
+    }
+    if spec.body_encryption.is_some() {
+        let problem = Problem::new("body encryption is not supported", "remove the field");
+        errors.add("spec.bodyEncryption", problem);
     }
     if !matches!(spec.inter_conn_protocol.as_str(), "" | "kuscia") {
         let problem = format!("{:?} is not supported", spec.inter_conn_protocol);
@@ -136,126 +169,12 @@ fn refuse_unsupported(spec: &DomainRouteSpec, direction: Option<Direction>, erro
 fn parse_authentication(spec: &DomainRouteSpec) -> Result<AuthenticationKind, Problem> {
     match spec.authentication_type.as_str() {
         "Token" => Ok(AuthenticationKind::Token),
+        "MTLS" if spec.transit.is_some() => Err(Problem::new(
+            "\"MTLS\" proves nothing through a domain in between",
+            "use \"Token\" or \"None\" here, and \"MTLS\" on the routes from gateway to gateway",
+        )),
+        "MTLS" => Ok(AuthenticationKind::Mtls),
         "None" => Ok(AuthenticationKind::None),
-        other => Err(Problem::new(format!("{other:?} is not supported"), "use \"Token\" or \"None\"")),
+        other => Err(Problem::new(format!("{other:?} is unknown"), "use \"Token\", \"MTLS\" or \"None\"")),
     }
-}
-
-fn parse_tokens(config: Option<&TokenConfig>, errors: &mut FieldErrors) -> Option<TokenFields> {
-    let Some(config) = config else {
-        let remedy = "add it, with tokenGenMethod: RSA-GEN";
-        errors.add("spec.tokenConfig", Problem::new("is missing, and authenticationType is Token", remedy));
-        return None;
-    };
-    let method = errors.check("spec.tokenConfig.tokenGenMethod", parse_method(&config.token_gen_method));
-    let handshake = errors.check("spec.tokenConfig.handshake", parse_handshake(&config.handshake));
-    let period = parse_period(config.rolling_update_period);
-    let period = errors.check("spec.tokenConfig.rollingUpdatePeriod", period);
-    let source_key = errors.check(SOURCE_KEY, parse_key(&config.source_public_key));
-    let destination_key = errors.check(DESTINATION_KEY, parse_key(&config.destination_public_key));
-    Some(TokenFields {
-        source_key: source_key?,
-        destination_key: destination_key?,
-        rolling_update_period: period?,
-        method: method?,
-        handshake: handshake?,
-    })
-}
-
-fn parse_method(name: &str) -> Result<TokenMethod, Problem> {
-    match name {
-        "RSA-GEN" => Ok(TokenMethod::Rsa),
-        "UID-RSA-GEN" => Ok(TokenMethod::Uid),
-        other => Err(Problem::new(
-            format!("{other:?} is unknown"),
-            "use \"RSA-GEN\", or \"UID-RSA-GEN\" with a peer that has no other",
-        )),
-    }
-}
-
-fn parse_handshake(name: &str) -> Result<HandshakePolicy, Problem> {
-    match name {
-        "" => Ok(HandshakePolicy::WhatPeerCan),
-        "signed" => Ok(HandshakePolicy::Signed),
-        "compatible" => Ok(HandshakePolicy::Compatible),
-        other => Err(Problem::new(
-            format!("{other:?} is unknown"),
-            "use \"signed\" or \"compatible\", or remove the field",
-        )),
-    }
-}
-
-fn parse_period(seconds: i64) -> Result<Option<Duration>, Problem> {
-    match u64::try_from(seconds) {
-        Ok(0) => Ok(None),
-        Ok(seconds) if seconds <= MAX_ROLLING_UPDATE_PERIOD => Ok(Some(Duration::from_secs(seconds))),
-        _ => {
-            let remedy =
-                format!("give seconds, at most {MAX_ROLLING_UPDATE_PERIOD}, or 0 to keep a token for ever");
-            Err(Problem::new(format!("{seconds} is out of range"), remedy))
-        }
-    }
-}
-
-fn parse_key(base64: &str) -> Result<Option<PublicKey>, Problem> {
-    if base64.is_empty() {
-        return Ok(None);
-    }
-    PublicKey::from_base64_pem(base64).map(Some).map_err(|error| {
-        let remedy = "give the base64 of the PEM of an RSA public key of 2048 bits or more";
-        Problem::new(error.to_string(), remedy)
-    })
-}
-
-/// Parses what the source alone reads.
-pub(super) fn parse_endpoint(endpoint: &DomainEndpoint, errors: &mut FieldErrors) -> Option<Endpoint> {
-    let host = errors.check("spec.endpoint.host", endpoint.host.parse::<Host>());
-    if endpoint.ports.is_empty() {
-        let remedy =
-            "add the port of the destination's gateway, such as {name: http, port: 1080, protocol: HTTP}";
-        errors.add("spec.endpoint.ports", Problem::new("is empty", remedy));
-    }
-    let mut ports: Vec<EndpointPort> = Vec::new();
-    for (position, port) in endpoint.ports.iter().enumerate() {
-        let path = format!("spec.endpoint.ports[{position}]");
-        let Some(port) = parse_port(port, &path, errors) else { continue };
-        if ports.iter().any(|other| other.protocol == port.protocol) {
-            let problem = Problem::new("is the protocol of an earlier port too", "keep one port a protocol");
-            errors.add(format!("{path}.protocol"), problem);
-            continue;
-        }
-        ports.push(port);
-    }
-    ports.sort_by_key(|port| port.protocol);
-    Some(Endpoint {
-        host: host?,
-        ports,
-        server_name: None,
-        timeouts: Timeouts::default(),
-        grpc_degrade: false,
-    })
-}
-
-fn parse_port(port: &DomainPort, path: &str, errors: &mut FieldErrors) -> Option<EndpointPort> {
-    let number = errors.check(&format!("{path}.port"), names::parse_port(port.port));
-    let protocol = match port.protocol.as_str() {
-        "HTTP" => Ok(PortProtocol::Http),
-        "GRPC" => Ok(PortProtocol::Grpc),
-        other => Err(Problem::new(format!("{other:?} is unknown"), "use \"HTTP\" or \"GRPC\"")),
-    };
-    let protocol = errors.check(&format!("{path}.protocol"), protocol);
-    let path_prefix = errors.check(&format!("{path}.pathPrefix"), parse_path_prefix(&port.path_prefix));
-    Some(EndpointPort { protocol: protocol?, port: number?, tls: port.is_tls, path_prefix: path_prefix? })
-}
-
-fn parse_path_prefix(prefix: &str) -> Result<String, Problem> {
-    let prefix = prefix.trim_end_matches('/');
-    if !prefix.is_empty() && !prefix.starts_with('/') {
-        return Err(Problem::new("must start with \"/\"", format!("write \"/{prefix}\"")));
-    }
-    if !prefix.bytes().all(|c| c.is_ascii_graphic() && !matches!(c, b'?' | b'#' | b'%' | b'\\')) {
-        let remedy = "use letters, digits and the signs that a path may hold unescaped";
-        return Err(Problem::new("has characters that are not plain parts of a path", remedy));
-    }
-    Ok(prefix.to_owned())
 }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::PublicKey;
+use certs::{DomainKey, PublicKey};
 
-use super::fields::{self, Fields, TokenFields};
+use super::admission::{self, Admission, Pin};
+use super::direct::{self, DirectTerms};
+use super::fields::{self, AuthFields, TokenFields};
+use super::token_fields::{DESTINATION_KEY, SOURCE_KEY};
 use super::{
-    Direct, Direction, Endpoint, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute,
-    TokenMethod, TokenSettings, Trust, Way,
+    CertificatePin, Direct, Direction, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth,
+    OutboundRoute, TokenMethod, TokenSettings, Trust, Way,
 };
 use crate::api::{DomainRoute, DomainRouteStatus};
 use crate::domain::DomainCertificate;
@@ -17,11 +20,19 @@ use crate::error::{FieldErrors, Problem};
 use crate::token::Opener;
 use crate::{DomainId, ObjectRef};
 
-/// What an object tells of a route of this domain. Where it leaves out the peer's key, the peer's `Domain` tells it.
+/// What an object tells of a route of this domain. The rest is told by the `Domain` of its other end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Terms {
-    Outbound { destination: DomainId, endpoint: Arc<Endpoint>, tokens: Option<TokenTerms> },
-    Inbound { source: DomainId, tokens: Option<TokenTerms> },
+    Outbound { destination: DomainId, direct: Box<DirectTerms>, auth: AuthTerms },
+    Inbound { source: DomainId, admission: Box<Admission>, auth: AuthTerms },
+}
+
+/// What an object tells of the proof of who the source is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AuthTerms {
+    None,
+    Mtls,
+    Token(TokenTerms),
 }
 
 /// What an object tells of the tokens of a route.
@@ -33,6 +44,15 @@ pub(crate) struct TokenTerms {
     rolling_update_period: Option<Duration>,
     method: TokenMethod,
     handshake: HandshakePolicy,
+}
+
+/// What a domain knows beside its routes.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// The certificates of the `Domain`s.
+    pub(crate) certificates: BTreeMap<DomainId, DomainCertificate>,
+    /// Whether the external listener verifies client certificates.
+    pub(crate) verifies_clients: bool,
 }
 
 /// A route of this domain.
@@ -51,7 +71,7 @@ pub(crate) struct Rejection {
 }
 
 impl Rejection {
-    fn new(reason: &'static str, errors: FieldErrors) -> Self {
+    pub(crate) fn new(reason: &'static str, errors: FieldErrors) -> Self {
         Self { reason, errors: Arc::new(errors) }
     }
 
@@ -64,84 +84,142 @@ impl Rejection {
 pub(crate) fn parse(
     object: &DomainRoute,
     domain: &DomainId,
-    own_key: &PublicKey,
+    own_key: &DomainKey,
 ) -> Result<Terms, Rejection> {
     let Some(direction) = Direction::of(&object.spec, domain.as_str()) else {
-        return Err(Rejection::invalid(fields::stranger(object, domain.as_str())));
+        let errors = fields::forwarded(object, domain.as_str()).err().unwrap_or_default();
+        return Err(Rejection::invalid(errors));
     };
     let mut errors = FieldErrors::default();
-    let fields = fields::parse(object, Some(direction), &mut errors);
+    let fields = fields::parse(object, &mut errors);
     let terms = match direction {
         Direction::Outbound => {
-            let endpoint = fields::parse_endpoint(&object.spec.endpoint, &mut errors);
-            fields.zip(endpoint).map(|(Fields { destination, tokens, .. }, endpoint)| Terms::Outbound {
-                destination,
-                endpoint: Arc::new(endpoint),
-                tokens: tokens.map(|tokens| TokenTerms::new(tokens, direction, own_key)),
+            let direct = direct::parse(object, Some(own_key), &mut errors);
+            fields.zip(direct).map(|(fields, direct)| Terms::Outbound {
+                destination: fields.destination,
+                direct: Box::new(direct),
+                auth: AuthTerms::new(fields.auth, direction, own_key.public_key()),
             })
         }
-        Direction::Inbound => fields.map(|Fields { source, tokens, .. }| Terms::Inbound {
-            source,
-            tokens: tokens.map(|tokens| TokenTerms::new(tokens, direction, own_key)),
+        Direction::Inbound => fields.and_then(|fields| {
+            let admission = admission::parse(&object.spec, &fields, &mut errors)?;
+            Some(Terms::Inbound {
+                source: fields.source,
+                admission: Box::new(admission),
+                auth: AuthTerms::new(fields.auth, direction, own_key.public_key()),
+            })
         }),
     };
     terms.filter(|_| errors.is_empty()).ok_or_else(|| Rejection::invalid(errors))
 }
 
 impl Terms {
-    /// The route of `object`, without its status. `certificates` are those of the `Domain`s.
-    pub(crate) fn route(
-        &self,
-        object: ObjectRef,
-        certificates: &BTreeMap<DomainId, DomainCertificate>,
-    ) -> Result<Route, Rejection> {
-        let status = Arc::default();
+    /// The route of `object`, without its status.
+    pub(crate) fn route(&self, object: ObjectRef, surroundings: &Surroundings) -> Result<Route, Rejection> {
+        let certificates = &surroundings.certificates;
         match self {
-            Self::Outbound { destination, endpoint, tokens } => {
+            Self::Outbound { destination, direct, auth } => {
                 let certificate = certificates.get(destination);
-                let settings =
-                    |tokens: &TokenTerms| tokens.settings(Direction::Outbound, destination, certificate);
-                let settings = tokens.as_ref().map(settings).transpose()?;
                 Ok(Route::Outbound(OutboundRoute {
                     object,
                     destination: destination.clone(),
-                    way: Way::Direct(Arc::new(Direct {
-                        endpoint: Endpoint::clone(endpoint),
-                        trust: certificate.map_or(Trust::SystemRoots, |certificate| {
-                            Trust::Authority(Arc::clone(&certificate.pem))
-                        }),
-                        client: None,
-                    })),
-                    auth: settings.map_or(OutboundAuth::None, |settings| OutboundAuth::Token {
-                        settings,
-                        sending: None,
-                    }),
+                    way: Way::Direct(Arc::new(direct.with(certificate))),
+                    auth: auth.outbound(destination, certificate)?,
                     bandwidth: Arc::default(),
-                    status,
+                    status: Arc::default(),
                 }))
             }
-            Self::Inbound { source, tokens } => {
+            Self::Inbound { source, admission, auth } => {
                 let certificate = certificates.get(source);
-                let settings = |tokens: &TokenTerms| tokens.settings(Direction::Inbound, source, certificate);
-                let settings = tokens.as_ref().map(settings).transpose()?;
+                let auth = match auth {
+                    AuthTerms::None => InboundAuth::None,
+                    AuthTerms::Mtls if !surroundings.verifies_clients => return Err(unverified()),
+                    AuthTerms::Mtls => InboundAuth::Mtls { pin: admission.pin(source, certificate)? },
+                    AuthTerms::Token(tokens) => tokens.inbound(source, certificate)?,
+                };
                 Ok(Route::Inbound(InboundRoute {
                     object,
                     source: source.clone(),
                     carrier: None,
-                    auth: settings.map_or(InboundAuth::None, |settings| InboundAuth::Token {
-                        settings,
-                        accepted: Vec::new(),
-                    }),
-                    authority: None,
-                    addresses: Arc::default(),
-                    request_headers: Arc::default(),
+                    auth,
+                    authority: admission.authority(source, certificate)?,
+                    addresses: Arc::clone(&admission.addresses),
+                    request_headers: Arc::clone(&admission.request_headers),
                     origins: Arc::default(),
                     forwards: Arc::default(),
-                    status,
+                    status: Arc::default(),
                 }))
             }
         }
     }
+}
+
+impl DirectTerms {
+    fn with(&self, certificate: Option<&DomainCertificate>) -> Direct {
+        let trust = self.trust.clone().unwrap_or_else(|| match certificate {
+            Some(certificate) => Trust::Authority(Arc::clone(&certificate.pem)),
+            None => Trust::SystemRoots,
+        });
+        Direct { endpoint: self.endpoint.clone(), trust, client: self.client.clone() }
+    }
+}
+
+impl Admission {
+    /// The authority whose client certificates stand for `source`.
+    fn authority(
+        &self,
+        source: &DomainId,
+        certificate: Option<&DomainCertificate>,
+    ) -> Result<Option<Arc<str>>, Rejection> {
+        let Some(certificate) = certificate.filter(|_| self.has_certificates) else { return Ok(None) };
+        if certificate.is_authority {
+            return Ok(Some(Arc::clone(&certificate.pem)));
+        }
+        let problem = Problem::new(
+            format!(
+                "needs client certificates, but the certificate of Domain {source} is no authority named CN={source} alone"
+            ),
+            format!("put there what `networkmesh cert --base64` prints at {source}"),
+        );
+        Err(Rejection::new("PeerCertificateUnusable", FieldErrors::one(AUTHENTICATION, problem)))
+    }
+
+    /// The client certificate that lets `source` in beside those that its authority signs.
+    fn pin(
+        &self,
+        source: &DomainId,
+        certificate: Option<&DomainCertificate>,
+    ) -> Result<Option<CertificatePin>, Rejection> {
+        match (&self.pin, certificate) {
+            (Some(Pin { is_authority: false, certificate }), _) => Ok(Some(certificate.clone())),
+            (Some(pin), Some(known)) if pin.certificate.pem == known.pem => Ok(None),
+            (Some(_), _) => {
+                let problem = Problem::new(
+                    "is an authority's certificate, which could let in others",
+                    format!("give one that is no authority's, or put this one into Domain {source} too"),
+                );
+                Err(Rejection::invalid(FieldErrors::one(admission::PIN, problem)))
+            }
+            (None, Some(_)) => Ok(None),
+            (None, None) => {
+                let problem = Problem::new(
+                    "is MTLS, and nothing tells the certificates of the source",
+                    format!("add a Domain {source} with its certificate, or {}", admission::PIN),
+                );
+                Err(Rejection::new("PeerCertificateMissing", FieldErrors::one(AUTHENTICATION, problem)))
+            }
+        }
+    }
+}
+
+const AUTHENTICATION: &str = "spec.authenticationType";
+
+fn unverified() -> Rejection {
+    let problem = Problem::new(
+        "is MTLS, and the external listener verifies no client certificates",
+        "set `protocol: TLS` or `MTLS` in networkmesh.yaml, or use \"Token\"",
+    );
+    Rejection::new("ListenerWithoutTLS", FieldErrors::one(AUTHENTICATION, problem))
 }
 
 impl Route {
@@ -151,6 +229,31 @@ impl Route {
             Self::Outbound(route) => route.set_status(status, opener),
             Self::Inbound(route) => route.set_status(status, opener),
         }
+    }
+}
+
+impl AuthTerms {
+    fn new(fields: AuthFields, direction: Direction, own_key: &PublicKey) -> Self {
+        match fields {
+            AuthFields::None => Self::None,
+            AuthFields::Mtls => Self::Mtls,
+            AuthFields::Token(fields) => Self::Token(TokenTerms::new(fields, direction, own_key)),
+        }
+    }
+
+    fn outbound(
+        &self,
+        destination: &DomainId,
+        certificate: Option<&DomainCertificate>,
+    ) -> Result<OutboundAuth, Rejection> {
+        Ok(match self {
+            Self::None => OutboundAuth::None,
+            Self::Mtls => OutboundAuth::Mtls,
+            Self::Token(tokens) => OutboundAuth::Token {
+                settings: tokens.settings(Direction::Outbound, destination, certificate)?,
+                sending: None,
+            },
+        })
     }
 }
 
@@ -172,6 +275,15 @@ impl TokenTerms {
         }
     }
 
+    fn inbound(
+        &self,
+        source: &DomainId,
+        certificate: Option<&DomainCertificate>,
+    ) -> Result<InboundAuth, Rejection> {
+        let settings = self.settings(Direction::Inbound, source, certificate)?;
+        Ok(InboundAuth::Token { settings, accepted: Vec::new() })
+    }
+
     fn settings(
         &self,
         direction: Direction,
@@ -179,8 +291,8 @@ impl TokenTerms {
         certificate: Option<&DomainCertificate>,
     ) -> Result<TokenSettings, Rejection> {
         let (own_path, peer_path) = match direction {
-            Direction::Outbound => (fields::SOURCE_KEY, fields::DESTINATION_KEY),
-            Direction::Inbound => (fields::DESTINATION_KEY, fields::SOURCE_KEY),
+            Direction::Outbound => (SOURCE_KEY, DESTINATION_KEY),
+            Direction::Inbound => (DESTINATION_KEY, SOURCE_KEY),
         };
         let mut errors = FieldErrors::default();
         let mut reason = "PeerKeyMissing";
