@@ -1,13 +1,17 @@
 //! The one owner of what is known: [`Event`]s in, [`Snapshot`]s and [`StatusUpdate`]s out.
 
+mod course;
+mod quotas;
 mod routes;
 mod services;
+mod transit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use certs::DomainKey;
 use jiff::Timestamp;
+use quotas::Quotas;
 use routes::Routes;
 use services::Services;
 
@@ -16,7 +20,7 @@ use crate::domain::{self, DomainCertificate};
 use crate::endpoints::{self, EndpointGroup, Slice};
 use crate::error::FieldErrors;
 use crate::route::{self, Rejection, Terms};
-use crate::service::{self, Definition};
+use crate::service::{self, Definition, Quota};
 use crate::{DomainId, Event, Kind, Object, ObjectRef, ServiceName, Snapshot, StatusUpdate};
 
 /// All objects of a domain, parsed.
@@ -32,7 +36,8 @@ pub struct Index {
     reading: BTreeMap<Kind, Reading>,
     routes: Routes,
     services: Services,
-    /// What the next snapshot is to be, but for what `routes` and `services` still owe it.
+    quotas: Quotas,
+    /// What the next snapshot is to be, but for what these still owe it.
     next: Snapshot,
     published: Option<Arc<Snapshot>>,
 }
@@ -64,6 +69,7 @@ impl Index {
             reading: BTreeMap::new(),
             routes: Routes::new(key),
             services: Services::default(),
+            quotas: Quotas::default(),
             next: Snapshot::empty(domain),
             published: None,
         }
@@ -117,7 +123,7 @@ impl Index {
         if !self.awaited.is_empty() {
             return (None, Vec::new());
         }
-        let updates = self.routes.refresh(&mut self.next, now);
+        let updates = self.routes.refresh(&mut self.next, &mut self.quotas, now);
         self.services.refresh(&mut self.next);
         if self.published.as_deref() == Some(&self.next) {
             return (None, updates);
@@ -189,7 +195,8 @@ impl Index {
             }
             Parsed::Route(terms, status) => self.routes.put(&reference.name, terms, status),
             Parsed::Service(parsed) => {
-                if let Some(definition) = self.accept(reference, parsed) {
+                if let Some(mut definition) = self.accept(reference, parsed) {
+                    self.quotas.set(&definition.service.name, std::mem::take(&mut definition.quota));
                     self.services.put(definition, &mut self.next);
                 }
             }
@@ -223,6 +230,7 @@ impl Index {
             Kind::DomainRoute => self.routes.delete(name),
             Kind::Service => {
                 if let Ok(name) = name.parse() {
+                    self.quotas.set(&name, Quota::default());
                     self.services.delete(name, &mut self.next);
                 }
             }
@@ -237,6 +245,6 @@ impl Index {
     }
 
     fn accept<T>(&mut self, object: ObjectRef, parsed: Result<T, FieldErrors>) -> Option<T> {
-        self.next.accept(object, parsed.map_err(Arc::new))
+        self.next.accept(object, parsed)
     }
 }

@@ -40,8 +40,8 @@ pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
 pub use object::{Kind, Object, ObjectRef};
 pub use route::{
     AuthenticationKind, BandwidthLimit, CertificatePin, ClientCertificate, Direct, Direction, Endpoint,
-    EndpointPort, Forward, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute,
-    PortProtocol, RequestHeader, Timeouts, TokenMethod, TokenSettings, Transit, Trust, Way,
+    EndpointPort, Forward, ForwardedRoute, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth,
+    OutboundRoute, PortProtocol, RequestHeader, Timeouts, TokenMethod, TokenSettings, Transit, Trust, Way,
 };
 pub use service::{Access, Affinity, PortScope, Protocol, READY_TIME, Service, ServiceTls};
 pub use settle::{settle_tokens, with_listed};

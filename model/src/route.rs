@@ -1,9 +1,11 @@
 //! `DomainRoute`s, parsed for the side on which they stand.
 
 mod admission;
+mod detour;
 mod direct;
 mod fields;
 mod parse;
+mod proof;
 mod token_fields;
 mod way;
 
@@ -18,13 +20,15 @@ use crate::token::{Opener, Token};
 use crate::{DomainId, ObjectRef};
 
 pub use admission::{CertificatePin, Forward, RequestHeader};
+pub use detour::ForwardedRoute;
 pub use way::{
     BandwidthLimit, ClientCertificate, Direct, Endpoint, EndpointPort, PortProtocol, Timeouts, Transit,
     Trust, Way,
 };
 
+pub(crate) use detour::{Cargo, Detour, Place};
 pub(crate) use fields::{check, check_both_sides};
-pub(crate) use parse::{Rejection, Route, Surroundings, Terms, parse};
+pub(crate) use parse::{Draft, Rejection, Route, Surroundings, Terms, parse};
 
 /// Which side of a route this domain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,9 +89,7 @@ impl OutboundRoute {
     /// Takes over the object's newest status, and with it the token to send.
     pub(crate) fn set_status(&mut self, status: &Arc<DomainRouteStatus>, opener: &mut Opener) {
         self.status = Arc::clone(status);
-        if let OutboundAuth::Token { sending, .. } = &mut self.auth {
-            *sending = opener.sending(&status.token_status);
-        }
+        self.auth.set_tokens(status, opener);
     }
 }
 
@@ -105,6 +107,14 @@ pub enum OutboundAuth {
         /// The one to send; `None` until one is negotiated.
         sending: Option<Token>,
     },
+}
+
+impl OutboundAuth {
+    fn set_tokens(&mut self, status: &DomainRouteStatus, opener: &mut Opener) {
+        if let Self::Token { sending, .. } = self {
+            *sending = opener.sending(&status.token_status);
+        }
+    }
 }
 
 /// A way into this domain.
@@ -147,9 +157,13 @@ impl InboundRoute {
     /// Takes over the object's newest status, and with it the tokens to accept.
     pub(crate) fn set_status(&mut self, status: &Arc<DomainRouteStatus>, opener: &mut Opener) {
         self.status = Arc::clone(status);
-        if let InboundAuth::Token { accepted, .. } = &mut self.auth {
-            *accepted = opener.accepted(&status.token_status);
-        }
+        self.auth.set_tokens(status, opener);
+    }
+
+    /// Takes over what the source brings for others.
+    pub(crate) fn set_cargo(&mut self, cargo: Cargo) {
+        self.origins = cargo.origins;
+        self.forwards = cargo.forwards;
     }
 }
 
@@ -170,6 +184,14 @@ pub enum InboundAuth {
         /// All that are accepted now, oldest first.
         accepted: Vec<Token>,
     },
+}
+
+impl InboundAuth {
+    fn set_tokens(&mut self, status: &DomainRouteStatus, opener: &mut Opener) {
+        if let Self::Token { accepted, .. } = self {
+            *accepted = opener.accepted(&status.token_status);
+        }
+    }
 }
 
 /// How the token of a route is negotiated.

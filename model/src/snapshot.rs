@@ -8,9 +8,12 @@ use imbl::ordmap::DiffItem;
 
 use crate::api::DomainRouteStatus;
 use crate::error::FieldErrors;
-use crate::route::Route;
+use crate::route::{Cargo, Route};
 use crate::token::Opener;
-use crate::{DomainId, InboundRoute, Kind, ObjectRef, OutboundRoute, Service, ServiceName};
+use crate::{
+    BandwidthLimit, DomainId, ForwardedRoute, InboundRoute, Kind, ObjectRef, OutboundRoute, Service,
+    ServiceName,
+};
 
 /// The whole valid configuration of a domain. It never changes; a new one replaces it.
 ///
@@ -24,6 +27,9 @@ pub struct Snapshot {
     pub outbound: OrdMap<DomainId, Arc<OutboundRoute>>,
     /// The ways in, by source.
     pub inbound: OrdMap<DomainId, Arc<InboundRoute>>,
+    /// The routes between other domains whose requests pass this one, by the names of their objects. All that makes a
+    /// difference to the gateway stands in [`InboundRoute::forwards`].
+    pub forwarded: OrdMap<Arc<str>, Arc<ForwardedRoute>>,
     /// The services of this domain.
     pub services: OrdMap<ServiceName, Arc<Service>>,
     /// Objects whose newest version is not in force, and why. An earlier, good version of them may be above.
@@ -49,13 +55,15 @@ impl Snapshot {
             domain,
             outbound: OrdMap::new(),
             inbound: OrdMap::new(),
+            forwarded: OrdMap::new(),
             services: OrdMap::new(),
             rejected: OrdMap::new(),
         }
     }
 
     /// What differs from `old`, at a cost of what differs: outbound routes, then inbound ones, then services, each in
-    /// the order of their names. What is rejected makes no difference by itself.
+    /// the order of their names. What is rejected makes no difference by itself,
+    /// nor does [`Self::forwarded`].
     pub fn changes_since<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = Changed<'a>> {
         let outbound = changed(&old.outbound, &self.outbound);
         let inbound = changed(&old.inbound, &self.inbound);
@@ -74,6 +82,7 @@ impl Snapshot {
 
     /// Puts `route` in the place of what was made of the object `name` before, be it for the other side.
     pub(crate) fn put_route(&mut self, name: &str, route: Route) {
+        remove(&mut self.forwarded, name);
         match route {
             Route::Outbound(route) => {
                 self.drop_inbound(name);
@@ -86,8 +95,16 @@ impl Snapshot {
         }
     }
 
+    /// Puts `route` in the place of what was made of the object `name` before.
+    pub(crate) fn put_forwarded(&mut self, name: &str, route: ForwardedRoute) {
+        self.drop_inbound(name);
+        self.drop_outbound(name);
+        replace(&mut self.forwarded, name.into(), Arc::new(route));
+    }
+
     /// Drops what was made of the object `name`.
     pub(crate) fn drop_route(&mut self, name: &str) {
+        remove(&mut self.forwarded, name);
         self.drop_inbound(name);
         self.drop_outbound(name);
     }
@@ -115,6 +132,23 @@ impl Snapshot {
         }
     }
 
+    /// Limits what goes to `destination`.
+    pub(crate) fn set_bandwidth(&mut self, destination: &DomainId, bandwidth: Arc<[BandwidthLimit]>) {
+        if let Some(route) = self.outbound.get(destination) {
+            let route = OutboundRoute { bandwidth, ..OutboundRoute::clone(route) };
+            replace(&mut self.outbound, destination.clone(), Arc::new(route));
+        }
+    }
+
+    /// Lets the gateway of `carrier` bring `cargo`.
+    pub(crate) fn set_cargo(&mut self, carrier: &DomainId, cargo: Cargo) {
+        if let Some(route) = self.inbound.get(carrier).filter(|route| route.carrier.is_none()) {
+            let mut route = InboundRoute::clone(route);
+            route.set_cargo(cargo);
+            replace(&mut self.inbound, carrier.clone(), Arc::new(route));
+        }
+    }
+
     /// Puts `service` in the place of the one of its name.
     pub(crate) fn put_service(&mut self, service: Service) {
         replace(&mut self.services, service.name.clone(), Arc::new(service));
@@ -126,16 +160,20 @@ impl Snapshot {
     }
 
     /// What was made of `object`, or `None` after noting why it is rejected.
-    pub(crate) fn accept<T>(&mut self, object: ObjectRef, parsed: Result<T, Arc<FieldErrors>>) -> Option<T> {
-        match parsed {
-            Ok(value) => {
-                self.forget_rejection(&object);
-                Some(value)
-            }
-            Err(errors) => {
-                replace(&mut self.rejected, object, errors);
-                None
-            }
+    pub(crate) fn accept<T>(&mut self, object: ObjectRef, parsed: Result<T, FieldErrors>) -> Option<T> {
+        let (value, errors) = match parsed {
+            Ok(value) => (Some(value), None),
+            Err(errors) => (None, Some(Arc::new(errors))),
+        };
+        self.note(object, errors);
+        value
+    }
+
+    /// Notes what is wrong with `object`, or that nothing is.
+    pub(crate) fn note(&mut self, object: ObjectRef, errors: Option<Arc<FieldErrors>>) {
+        match errors {
+            Some(errors) => replace(&mut self.rejected, object, errors),
+            None => self.forget_rejection(&object),
         }
     }
 

@@ -7,9 +7,11 @@ use certs::DomainKey;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::quotas::Quotas;
+use super::transit::Detours;
 use crate::api::{Condition, ConditionStatus, DomainRouteStatus};
 use crate::domain::DomainCertificate;
-use crate::route::{Rejection, Surroundings, Terms};
+use crate::route::{Draft, Rejection, Route, Surroundings, Terms};
 use crate::token::Opener;
 use crate::{DomainId, Kind, Snapshot, StatusChange, StatusUpdate};
 
@@ -19,6 +21,7 @@ pub(super) struct Routes {
     key: DomainKey,
     surroundings: Surroundings,
     known: BTreeMap<Box<str>, Known>,
+    detours: Detours,
     stale: BTreeSet<Box<str>>,
 }
 
@@ -28,13 +31,21 @@ struct Known {
     terms: Result<Terms, Rejection>,
     status: Arc<DomainRouteStatus>,
     opener: Opener,
+    /// Why it is not in force, whatever the other routes are.
+    rejection: Option<Rejection>,
 }
 
 impl Routes {
     /// No routes of a domain that holds `key`.
     pub(super) fn new(key: DomainKey) -> Self {
         let surroundings = Surroundings { certificates: BTreeMap::new(), verifies_clients: true };
-        Self { key, surroundings, known: BTreeMap::new(), stale: BTreeSet::new() }
+        Self {
+            key,
+            surroundings,
+            known: BTreeMap::new(),
+            detours: Detours::default(),
+            stale: BTreeSet::new(),
+        }
     }
 
     /// The key of this domain.
@@ -72,7 +83,7 @@ impl Routes {
             }
             None => {
                 let opener = Opener::new(self.key.clone());
-                self.known.insert(name.into(), Known { terms, status, opener });
+                self.known.insert(name.into(), Known { terms, status, opener, rejection: None });
             }
         }
         self.stale.insert(name.into());
@@ -104,29 +115,80 @@ impl Routes {
         };
     }
 
-    /// Puts the routes that changed into `next`. Answers the conditions that they do not show yet.
-    pub(super) fn refresh(&mut self, next: &mut Snapshot, now: Timestamp) -> Vec<StatusUpdate> {
+    /// Puts the routes that changed into `next`, and those that go by them. Answers the conditions that they do not show
+    /// yet.
+    pub(super) fn refresh(
+        &mut self,
+        next: &mut Snapshot,
+        quotas: &mut Quotas,
+        now: Timestamp,
+    ) -> Vec<StatusUpdate> {
+        let limited = quotas.refresh();
         let stale = std::mem::take(&mut self.stale);
-        stale.iter().filter_map(|name| self.refresh_route(name, next, now)).collect()
+        for name in &stale {
+            self.refresh_route(name, next, quotas);
+        }
+        let limited: BTreeSet<Box<str>> = limited
+            .iter()
+            .map(|destination| {
+                next.set_bandwidth(destination, quotas.limits(destination));
+                format!("{}-{destination}", next.domain).into_boxed_str()
+            })
+            .collect();
+        let detours = self.detours.affected(stale.iter().chain(&limited));
+        let dead_ends = self.detours.refresh(&detours, next, quotas);
+        let names = stale.union(&detours);
+        names.filter_map(|name| self.conclude(name, dead_ends.get(name), next, now)).collect()
     }
 
-    fn refresh_route(&mut self, name: &str, next: &mut Snapshot, now: Timestamp) -> Option<StatusUpdate> {
-        let Some(Known { terms, status, opener }) = self.known.get_mut(name) else {
+    /// Puts the route `name` into `next`, or among the detours.
+    fn refresh_route(&mut self, name: &str, next: &mut Snapshot, quotas: &Quotas) {
+        let Some(Known { terms, status, opener, rejection }) = self.known.get_mut(name) else {
+            self.detours.remove(name);
             next.drop_route(name);
-            return None;
+            return;
         };
         let object = next.reference(Kind::DomainRoute, name);
         let route = terms.as_ref().map_err(Rejection::clone);
-        let route = route.and_then(|terms| terms.route(object.clone(), &self.surroundings));
-        let condition = accepted_condition(route.as_ref().err(), now);
-        if let Some(mut route) = next.accept(object.clone(), route.map_err(|rejection| rejection.errors)) {
-            route.set_status(status, opener);
-            next.put_route(name, route);
-        } else {
-            next.set_route_status(name, status, opener);
+        let route = route.and_then(|terms| terms.route(object, &self.surroundings));
+        *rejection = route.as_ref().err().cloned();
+        match route {
+            Ok(Draft::Detour(mut detour)) => {
+                detour.set_status(status, opener);
+                self.detours.put(name, detour);
+            }
+            Ok(Draft::Route(mut route)) => {
+                route.set_status(status, opener);
+                match &mut route {
+                    Route::Outbound(route) => route.bandwidth = quotas.limits(&route.destination),
+                    Route::Inbound(route) => route.set_cargo(self.detours.cargo(&next.domain, &route.source)),
+                }
+                self.detours.remove(name);
+                next.put_route(name, route);
+            }
+            Err(_) => {
+                if !self.detours.set_status(name, status, opener) {
+                    next.set_route_status(name, status, opener);
+                }
+            }
         }
-        let shows_it = shows(status, &condition);
-        (!shows_it).then_some(StatusUpdate { object, change: StatusChange::Condition(condition) })
+    }
+
+    /// Notes in `next` whether the route `name` is rejected, and answers the condition if the route does not show it.
+    fn conclude(
+        &self,
+        name: &str,
+        dead_end: Option<&Rejection>,
+        next: &mut Snapshot,
+        now: Timestamp,
+    ) -> Option<StatusUpdate> {
+        let Known { status, rejection, .. } = self.known.get(name)?;
+        let rejection = rejection.as_ref().or(dead_end);
+        let object = next.reference(Kind::DomainRoute, name);
+        next.note(object.clone(), rejection.map(|rejection| Arc::clone(&rejection.errors)));
+        let condition = accepted_condition(rejection, now);
+        (!shows(status, &condition))
+            .then_some(StatusUpdate { object, change: StatusChange::Condition(condition) })
     }
 }
 

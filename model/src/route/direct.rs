@@ -6,10 +6,11 @@ use std::time::Duration;
 use certs::{Certificate, DomainKey, PrivateKey};
 use kube::ResourceExt as _;
 
-use super::{ClientCertificate, Endpoint, EndpointPort, PortProtocol, Timeouts, Trust};
+use super::{ClientCertificate, Direct, Endpoint, EndpointPort, PortProtocol, Timeouts, Trust};
 use crate::api::{
     DomainEndpoint, DomainPort, DomainRoute, DomainRouteSpec, EndpointTls, MtlsConfig, SecretString,
 };
+use crate::domain::DomainCertificate;
 use crate::error::{FieldErrors, Problem};
 use crate::{Host, names};
 
@@ -26,6 +27,17 @@ pub(crate) struct DirectTerms {
     /// `None`: as the destination's `Domain` has it.
     pub(super) trust: Option<Trust>,
     pub(super) client: Option<ClientCertificate>,
+}
+
+impl DirectTerms {
+    /// The way to the gateway of a destination that has this certificate.
+    pub(super) fn with(&self, certificate: Option<&DomainCertificate>) -> Direct {
+        let trust = self.trust.clone().unwrap_or_else(|| match certificate {
+            Some(certificate) => Trust::Authority(Arc::clone(&certificate.pem)),
+            None => Trust::SystemRoots,
+        });
+        Direct { endpoint: self.endpoint.clone(), trust, client: self.client.clone() }
+    }
 }
 
 /// Parses what the source alone reads. `own_key` is this domain's key: `None` where it is not known.

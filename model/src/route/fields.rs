@@ -41,7 +41,7 @@ pub(crate) fn check(object: &DomainRoute) -> Result<(), FieldErrors> {
     let namespace = object.namespace().unwrap_or_default();
     let direction = Direction::of(&object.spec, &namespace);
     if direction.is_none() && !namespace.is_empty() {
-        return forwarded(object, &namespace).map(drop);
+        return parse_forwarded(object, &namespace).map(drop);
     }
     let has_endpoint = object.spec.endpoint != DomainEndpoint::default();
     check_sides(
@@ -71,13 +71,16 @@ fn check_sides(object: &DomainRoute, for_source: bool, for_destination: bool) ->
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// Parses a route that stands with `domain` and begins and ends elsewhere: it says that requests may be forwarded.
-pub(super) fn forwarded(object: &DomainRoute, domain: &str) -> Result<Fields, FieldErrors> {
+/// Parses a route that stands with `domain` and begins and ends elsewhere: it says that requests may be forwarded. Answers
+/// also the domain that it names.
+pub(super) fn parse_forwarded(object: &DomainRoute, domain: &str) -> Result<(Fields, DomainId), FieldErrors> {
     let mut errors = FieldErrors::default();
     if object.spec.transit.is_none() {
         errors.add("spec.source", stranger(&object.spec, domain));
     }
-    parse(object, &mut errors).filter(|_| errors.is_empty()).ok_or(errors)
+    let fields = parse(object, &mut errors);
+    let via = fields.as_ref().and_then(|fields| fields.transit.clone());
+    fields.zip(via).filter(|_| errors.is_empty()).ok_or(errors)
 }
 
 /// What is wrong with a route that stands with `domain` and does not concern it.
@@ -153,9 +156,6 @@ fn parse_transit(transit: &Transit, spec: &DomainRouteSpec, errors: &mut FieldEr
 
 /// A setting that is ignored would leave a route less protected than its author believes, so it is refused.
 fn refuse_unsupported(spec: &DomainRouteSpec, errors: &mut FieldErrors) {
-    if spec.transit.is_some() {
-        errors.add("spec.transit", Problem::new("transit is not supported", "remove the field"));
-    }
     if spec.body_encryption.is_some() {
         let problem = Problem::new("body encryption is not supported", "remove the field");
         errors.add("spec.bodyEncryption", problem);

@@ -2,48 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use certs::{DomainKey, PublicKey};
+use certs::DomainKey;
 
-use super::admission::{self, Admission, Pin};
+use super::admission::{self, Admission};
+use super::detour::{Detour, Place};
 use super::direct::{self, DirectTerms};
-use super::fields::{self, AuthFields, TokenFields};
-use super::token_fields::{DESTINATION_KEY, SOURCE_KEY};
-use super::{
-    CertificatePin, Direct, Direction, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth,
-    OutboundRoute, TokenMethod, TokenSettings, Trust, Way,
-};
+use super::fields::{self, Fields};
+use super::proof::AuthTerms;
+use super::{Direction, InboundRoute, OutboundRoute, Way};
 use crate::api::{DomainRoute, DomainRouteStatus};
 use crate::domain::DomainCertificate;
-use crate::error::{FieldErrors, Problem};
+use crate::error::FieldErrors;
 use crate::token::Opener;
 use crate::{DomainId, ObjectRef};
 
-/// What an object tells of a route of this domain. The rest is told by the `Domain` of its other end.
+/// What an object tells of a route of this domain. The rest is told by the `Domain` of its other end, and by other
+/// routes where it makes a detour.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Terms {
     Outbound { destination: DomainId, direct: Box<DirectTerms>, auth: AuthTerms },
     Inbound { source: DomainId, admission: Box<Admission>, auth: AuthTerms },
+    Detour(Box<DetourTerms>),
 }
 
-/// What an object tells of the proof of who the source is.
+/// What an object tells of a detour.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum AuthTerms {
-    None,
-    Mtls,
-    Token(TokenTerms),
-}
-
-/// What an object tells of the tokens of a route.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TokenTerms {
-    /// What is wrong with the key that it names for this domain.
-    own_key_problem: Option<Problem>,
-    peer_key: Option<PublicKey>,
-    rolling_update_period: Option<Duration>,
-    method: TokenMethod,
-    handshake: HandshakePolicy,
+pub(crate) struct DetourTerms {
+    source: DomainId,
+    destination: DomainId,
+    via: DomainId,
+    /// The end that this domain is; `None`: neither.
+    end: Option<(Direction, AuthTerms)>,
 }
 
 /// What a domain knows beside its routes.
@@ -53,6 +43,14 @@ pub(crate) struct Surroundings {
     pub(crate) certificates: BTreeMap<DomainId, DomainCertificate>,
     /// Whether the external listener verifies client certificates.
     pub(crate) verifies_clients: bool,
+}
+
+/// What becomes of an object by itself.
+#[derive(Debug)]
+pub(crate) enum Draft {
+    Route(Route),
+    /// To become a route by other routes.
+    Detour(Detour),
 }
 
 /// A route of this domain.
@@ -75,7 +73,7 @@ impl Rejection {
         Self { reason, errors: Arc::new(errors) }
     }
 
-    fn invalid(errors: FieldErrors) -> Self {
+    pub(super) fn invalid(errors: FieldErrors) -> Self {
         Self::new("Invalid", errors)
     }
 }
@@ -86,140 +84,104 @@ pub(crate) fn parse(
     domain: &DomainId,
     own_key: &DomainKey,
 ) -> Result<Terms, Rejection> {
-    let Some(direction) = Direction::of(&object.spec, domain.as_str()) else {
-        let errors = fields::forwarded(object, domain.as_str()).err().unwrap_or_default();
-        return Err(Rejection::invalid(errors));
+    let Some(end) = Direction::of(&object.spec, domain.as_str()) else {
+        let forwarded = fields::parse_forwarded(object, domain.as_str()).map_err(Rejection::invalid)?;
+        let (Fields { source, destination, .. }, via) = forwarded;
+        return Ok(Terms::Detour(Box::new(DetourTerms { source, destination, via, end: None })));
     };
     let mut errors = FieldErrors::default();
     let fields = fields::parse(object, &mut errors);
-    let terms = match direction {
-        Direction::Outbound => {
-            let direct = direct::parse(object, Some(own_key), &mut errors);
-            fields.zip(direct).map(|(fields, direct)| Terms::Outbound {
-                destination: fields.destination,
-                direct: Box::new(direct),
-                auth: AuthTerms::new(fields.auth, direction, own_key.public_key()),
-            })
-        }
-        Direction::Inbound => fields.and_then(|fields| {
-            let admission = admission::parse(&object.spec, &fields, &mut errors)?;
-            Some(Terms::Inbound {
-                source: fields.source,
-                admission: Box::new(admission),
-                auth: AuthTerms::new(fields.auth, direction, own_key.public_key()),
-            })
-        }),
+    let terms = match end {
+        Direction::Outbound => outbound(object, fields, own_key, &mut errors),
+        Direction::Inbound => inbound(object, fields, own_key, &mut errors),
     };
     terms.filter(|_| errors.is_empty()).ok_or_else(|| Rejection::invalid(errors))
 }
 
+fn outbound(
+    object: &DomainRoute,
+    fields: Option<Fields>,
+    own_key: &DomainKey,
+    errors: &mut FieldErrors,
+) -> Option<Terms> {
+    if object.spec.transit.is_some() {
+        direct::refuse_with_transit(&object.spec, errors);
+        return detour(fields?, Direction::Outbound, own_key);
+    }
+    let direct = direct::parse(object, Some(own_key), errors);
+    let Fields { destination, auth, .. } = fields?;
+    let auth = AuthTerms::new(auth, Direction::Outbound, own_key.public_key());
+    Some(Terms::Outbound { destination, direct: Box::new(direct?), auth })
+}
+
+fn inbound(
+    object: &DomainRoute,
+    fields: Option<Fields>,
+    own_key: &DomainKey,
+    errors: &mut FieldErrors,
+) -> Option<Terms> {
+    let fields = fields?;
+    let admission = admission::parse(&object.spec, &fields, errors)?;
+    if fields.transit.is_some() {
+        return detour(fields, Direction::Inbound, own_key);
+    }
+    let auth = AuthTerms::new(fields.auth, Direction::Inbound, own_key.public_key());
+    Some(Terms::Inbound { source: fields.source, admission: Box::new(admission), auth })
+}
+
+fn detour(fields: Fields, end: Direction, own_key: &DomainKey) -> Option<Terms> {
+    let auth = AuthTerms::new(fields.auth, end, own_key.public_key());
+    let Fields { source, destination, transit, .. } = fields;
+    Some(Terms::Detour(Box::new(DetourTerms { source, destination, via: transit?, end: Some((end, auth)) })))
+}
+
 impl Terms {
     /// The route of `object`, without its status.
-    pub(crate) fn route(&self, object: ObjectRef, surroundings: &Surroundings) -> Result<Route, Rejection> {
+    pub(crate) fn route(&self, object: ObjectRef, surroundings: &Surroundings) -> Result<Draft, Rejection> {
         let certificates = &surroundings.certificates;
         match self {
             Self::Outbound { destination, direct, auth } => {
                 let certificate = certificates.get(destination);
-                Ok(Route::Outbound(OutboundRoute {
+                Ok(Draft::Route(Route::Outbound(OutboundRoute {
                     object,
                     destination: destination.clone(),
                     way: Way::Direct(Arc::new(direct.with(certificate))),
                     auth: auth.outbound(destination, certificate)?,
                     bandwidth: Arc::default(),
                     status: Arc::default(),
-                }))
+                })))
             }
             Self::Inbound { source, admission, auth } => {
                 let certificate = certificates.get(source);
-                let auth = match auth {
-                    AuthTerms::None => InboundAuth::None,
-                    AuthTerms::Mtls if !surroundings.verifies_clients => return Err(unverified()),
-                    AuthTerms::Mtls => InboundAuth::Mtls { pin: admission.pin(source, certificate)? },
-                    AuthTerms::Token(tokens) => tokens.inbound(source, certificate)?,
-                };
-                Ok(Route::Inbound(InboundRoute {
+                Ok(Draft::Route(Route::Inbound(InboundRoute {
                     object,
                     source: source.clone(),
                     carrier: None,
-                    auth,
+                    auth: auth.inbound(source, admission, surroundings)?,
                     authority: admission.authority(source, certificate)?,
                     addresses: Arc::clone(&admission.addresses),
                     request_headers: Arc::clone(&admission.request_headers),
                     origins: Arc::default(),
                     forwards: Arc::default(),
                     status: Arc::default(),
-                }))
+                })))
+            }
+            Self::Detour(terms) => {
+                let DetourTerms { source, destination, via, end } = &**terms;
+                let place = match end {
+                    Some((Direction::Outbound, auth)) => {
+                        Place::Source(auth.outbound(destination, certificates.get(destination))?)
+                    }
+                    Some((Direction::Inbound, auth)) => {
+                        Place::Destination(auth.inbound(source, &Admission::default(), surroundings)?)
+                    }
+                    None => Place::Between,
+                };
+                let (source, destination, via) = (source.clone(), destination.clone(), via.clone());
+                Ok(Draft::Detour(Detour { object, source, destination, via, place, status: Arc::default() }))
             }
         }
     }
-}
-
-impl DirectTerms {
-    fn with(&self, certificate: Option<&DomainCertificate>) -> Direct {
-        let trust = self.trust.clone().unwrap_or_else(|| match certificate {
-            Some(certificate) => Trust::Authority(Arc::clone(&certificate.pem)),
-            None => Trust::SystemRoots,
-        });
-        Direct { endpoint: self.endpoint.clone(), trust, client: self.client.clone() }
-    }
-}
-
-impl Admission {
-    /// The authority whose client certificates stand for `source`.
-    fn authority(
-        &self,
-        source: &DomainId,
-        certificate: Option<&DomainCertificate>,
-    ) -> Result<Option<Arc<str>>, Rejection> {
-        let Some(certificate) = certificate.filter(|_| self.has_certificates) else { return Ok(None) };
-        if certificate.is_authority {
-            return Ok(Some(Arc::clone(&certificate.pem)));
-        }
-        let problem = Problem::new(
-            format!(
-                "needs client certificates, but the certificate of Domain {source} is no authority named CN={source} alone"
-            ),
-            format!("put there what `networkmesh cert --base64` prints at {source}"),
-        );
-        Err(Rejection::new("PeerCertificateUnusable", FieldErrors::one(AUTHENTICATION, problem)))
-    }
-
-    /// The client certificate that lets `source` in beside those that its authority signs.
-    fn pin(
-        &self,
-        source: &DomainId,
-        certificate: Option<&DomainCertificate>,
-    ) -> Result<Option<CertificatePin>, Rejection> {
-        match (&self.pin, certificate) {
-            (Some(Pin { is_authority: false, certificate }), _) => Ok(Some(certificate.clone())),
-            (Some(pin), Some(known)) if pin.certificate.pem == known.pem => Ok(None),
-            (Some(_), _) => {
-                let problem = Problem::new(
-                    "is an authority's certificate, which could let in others",
-                    format!("give one that is no authority's, or put this one into Domain {source} too"),
-                );
-                Err(Rejection::invalid(FieldErrors::one(admission::PIN, problem)))
-            }
-            (None, Some(_)) => Ok(None),
-            (None, None) => {
-                let problem = Problem::new(
-                    "is MTLS, and nothing tells the certificates of the source",
-                    format!("add a Domain {source} with its certificate, or {}", admission::PIN),
-                );
-                Err(Rejection::new("PeerCertificateMissing", FieldErrors::one(AUTHENTICATION, problem)))
-            }
-        }
-    }
-}
-
-const AUTHENTICATION: &str = "spec.authenticationType";
-
-fn unverified() -> Rejection {
-    let problem = Problem::new(
-        "is MTLS, and the external listener verifies no client certificates",
-        "set `protocol: TLS` or `MTLS` in networkmesh.yaml, or use \"Token\"",
-    );
-    Rejection::new("ListenerWithoutTLS", FieldErrors::one(AUTHENTICATION, problem))
 }
 
 impl Route {
@@ -230,97 +192,4 @@ impl Route {
             Self::Inbound(route) => route.set_status(status, opener),
         }
     }
-}
-
-impl AuthTerms {
-    fn new(fields: AuthFields, direction: Direction, own_key: &PublicKey) -> Self {
-        match fields {
-            AuthFields::None => Self::None,
-            AuthFields::Mtls => Self::Mtls,
-            AuthFields::Token(fields) => Self::Token(TokenTerms::new(fields, direction, own_key)),
-        }
-    }
-
-    fn outbound(
-        &self,
-        destination: &DomainId,
-        certificate: Option<&DomainCertificate>,
-    ) -> Result<OutboundAuth, Rejection> {
-        Ok(match self {
-            Self::None => OutboundAuth::None,
-            Self::Mtls => OutboundAuth::Mtls,
-            Self::Token(tokens) => OutboundAuth::Token {
-                settings: tokens.settings(Direction::Outbound, destination, certificate)?,
-                sending: None,
-            },
-        })
-    }
-}
-
-impl TokenTerms {
-    /// The route may leave this domain's key out, but where it names one, it must be ours: the peer reads the same
-    /// route.
-    fn new(fields: TokenFields, direction: Direction, own_key: &PublicKey) -> Self {
-        let (given, peer_key) = match direction {
-            Direction::Outbound => (fields.source_key, fields.destination_key),
-            Direction::Inbound => (fields.destination_key, fields.source_key),
-        };
-        let given = given.filter(|given| given != own_key);
-        Self {
-            own_key_problem: given.map(|given| key_mismatch(&given, own_key)),
-            peer_key,
-            rolling_update_period: fields.rolling_update_period,
-            method: fields.method,
-            handshake: fields.handshake,
-        }
-    }
-
-    fn inbound(
-        &self,
-        source: &DomainId,
-        certificate: Option<&DomainCertificate>,
-    ) -> Result<InboundAuth, Rejection> {
-        let settings = self.settings(Direction::Inbound, source, certificate)?;
-        Ok(InboundAuth::Token { settings, accepted: Vec::new() })
-    }
-
-    fn settings(
-        &self,
-        direction: Direction,
-        peer: &DomainId,
-        certificate: Option<&DomainCertificate>,
-    ) -> Result<TokenSettings, Rejection> {
-        let (own_path, peer_path) = match direction {
-            Direction::Outbound => (SOURCE_KEY, DESTINATION_KEY),
-            Direction::Inbound => (DESTINATION_KEY, SOURCE_KEY),
-        };
-        let mut errors = FieldErrors::default();
-        let mut reason = "PeerKeyMissing";
-        if let Some(problem) = &self.own_key_problem {
-            reason = "KeyMismatch";
-            errors.add(own_path, problem.clone());
-        }
-        let peer_key = self.peer_key.as_ref().or_else(|| certificate.map(|certificate| &certificate.key));
-        match errors.check(peer_path, peer_key.ok_or_else(|| missing_key(peer))) {
-            Some(peer_key) if errors.is_empty() => Ok(TokenSettings {
-                peer_key: peer_key.clone(),
-                rolling_update_period: self.rolling_update_period,
-                method: self.method,
-                handshake: self.handshake,
-            }),
-            _ => Err(Rejection::new(reason, errors)),
-        }
-    }
-}
-
-fn key_mismatch(given: &PublicKey, own: &PublicKey) -> Problem {
-    Problem::new(
-        format!("is the key {}, but this domain's key is {}", given.fingerprint(), own.fingerprint()),
-        "put this domain's public key there on both sides (`networkmesh cert --public-key`), or mend domainKeyData",
-    )
-}
-
-fn missing_key(peer: &DomainId) -> Problem {
-    let remedy = format!("put the public key of {peer} there, or add a Domain {peer} with its certificate");
-    Problem::new("is missing", remedy)
 }
