@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod crds;
 mod index;
 mod kuscia;
 mod manifests;
+mod mtls;
 mod properties;
 mod routes;
 mod services;

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use networkmesh_model::{
-    EndpointPort, HandshakePolicy, Host, InboundAuth, Kind, Object, OutboundAuth, PortProtocol, TokenMethod,
-    TokenSettings, Trust, expand_cluster_route,
+    EndpointPort, HandshakePolicy, Host, InboundAuth, Kind, Object, OutboundAuth, PortProtocol, Timeouts,
+    TokenMethod, TokenSettings, Trust, expand_cluster_route,
 };
 use serde_json::{Value, json};
 
@@ -101,8 +101,8 @@ fn a_route_is_named_after_its_two_domains() {
 #[test]
 fn authentication_and_its_settings_are_checked() {
     let path = "spec.authenticationType";
-    refused("/spec/authenticationType", json!("MTLS"), path, "\"MTLS\" is not supported");
-    refused("/spec/authenticationType", json!(""), path, "\"\" is not supported");
+    refused("/spec/authenticationType", json!("mTLS"), path, "\"mTLS\" is unknown");
+    refused("/spec/authenticationType", json!(""), path, "\"\" is unknown");
     let missing = "is missing, and authenticationType is Token";
     refused("/spec/tokenConfig", json!(null), "spec.tokenConfig", missing);
     let path = "spec.tokenConfig.tokenGenMethod";
@@ -187,31 +187,81 @@ fn the_endpoint_is_checked() {
 }
 
 #[test]
-fn settings_that_would_be_ignored_are_refused_by_the_side_they_are_meant_for() {
-    for (field, value) in [
-        ("transit", json!({"transitMethod": "REVERSE-TUNNEL"})),
-        ("bodyEncryption", json!({"algorithm": "SM4"})),
-        ("mTLSConfig", json!({})),
-        ("interConnProtocol", json!("bfia")),
+fn the_endpoint_says_how_its_ports_are_called() {
+    let mut manifest = with(route("alice", "bob"), "/spec/endpoint/host", json!("[2001:db8::1]"));
+    let plain = Mesh::of(&[manifest.clone()]);
+    let endpoint = &plain.outbound("bob").direct().unwrap().endpoint;
+    assert_eq!(endpoint.host, Host::Address("2001:db8::1".parse().unwrap()));
+    assert_eq!((&endpoint.server_name, endpoint.grpc_degrade), (&None, false));
+    assert_eq!(endpoint.timeouts, Timeouts::default());
+
+    manifest["metadata"]["labels"] = json!({"kuscia.secretflow/grpc-degrade": "True"});
+    manifest["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
+    manifest["spec"]["endpoint"]["tls"] = json!({"serverName": "GW.bob.example"});
+    manifest["spec"]["endpoint"]["timeouts"] =
+        json!({"connectSeconds": 300, "idleSeconds": 2_592_000, "requestSeconds": 1});
+    let mesh = Mesh::of(&[manifest.clone()]);
+    let endpoint = &mesh.outbound("bob").direct().unwrap().endpoint;
+    assert_eq!(endpoint.server_name, Some(Host::Name("gw.bob.example".into())));
+    assert!(endpoint.grpc_degrade);
+    let seconds = Duration::from_secs;
+    let timeouts = Timeouts { connect: seconds(300), idle: seconds(2_592_000), request: Some(seconds(1)) };
+    assert_eq!(endpoint.timeouts, timeouts);
+
+    manifest["metadata"]["labels"] = json!({"kuscia.secretflow/grpc-degrade": "False"});
+    manifest["spec"]["endpoint"]["timeouts"] = json!({"requestSeconds": 0});
+    let mesh = Mesh::of(&[manifest]);
+    assert!(!mesh.outbound("bob").direct().unwrap().endpoint.grpc_degrade);
+    assert_eq!(mesh.outbound("bob").direct().unwrap().endpoint.timeouts, Timeouts::default());
+}
+
+#[test]
+fn how_ports_are_called_is_checked() {
+    for (field, wrong) in [
+        ("connectSeconds", [0, 301, -1]),
+        ("idleSeconds", [0, 2_592_001, i64::MIN]),
+        ("requestSeconds", [-1, 2_592_001, i64::MAX]),
+    ] {
+        for seconds in wrong {
+            let path = format!("spec.endpoint.timeouts.{field}");
+            let problem = format!("{seconds} is out of range");
+            refused("/spec/endpoint/timeouts", json!({field: seconds}), &path, &problem);
+        }
+    }
+    let path = "metadata.labels[kuscia.secretflow/grpc-degrade]";
+    let labels = json!({"kuscia.secretflow/grpc-degrade": "true"});
+    refused("/metadata/labels", labels, path, "\"true\" is unknown");
+    let unused = "is given, and no port speaks TLS";
+    refused("/spec/endpoint/tls", json!({"serverName": "a"}), "spec.endpoint.tls", unused);
+    refused("/spec/mTLSConfig", json!({}), "spec.mTLSConfig", unused);
+    for (name, problem) in [
+        ("192.0.2.1", "is an address"),
+        ("https://a", "\"https://a\" is neither a DNS name nor an IP address"),
+    ] {
+        let mut manifest = route("alice", "bob");
+        manifest["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
+        manifest["spec"]["endpoint"]["tls"] = json!({"serverName": name});
+        let mesh = Mesh::of(&[manifest]);
+        assert_eq!(
+            mesh.rejection(Kind::DomainRoute, "alice-bob"),
+            [("spec.endpoint.tls.serverName", problem)]
+        );
+    }
+}
+
+#[test]
+fn settings_that_are_not_supported_are_refused_by_both_sides() {
+    for (field, value, path) in [
+        ("transit", json!({"transitMethod": "REVERSE-TUNNEL"}), "spec.transit.transitMethod"),
+        ("bodyEncryption", json!({"algorithm": "SM4"}), "spec.bodyEncryption"),
+        ("interConnProtocol", json!("bfia"), "spec.interConnProtocol"),
     ] {
         for (source, destination) in [("alice", "bob"), ("bob", "alice")] {
             let mesh =
                 Mesh::of(&[with(route(source, destination), &format!("/spec/{field}"), value.clone())]);
             let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(|errors| paths(errors)).collect();
-            assert_eq!(rejected, [format!("spec.{field}")]);
+            assert_eq!(rejected, [path]);
         }
-    }
-    for (field, value) in
-        [("sourceWhiteIPList", json!(["192.0.2.1"])), ("requestHeadersToAdd", json!({"a": "b"}))]
-    {
-        let pointer = format!("/spec/{field}");
-        let mesh = Mesh::of(&[
-            with(route("alice", "bob"), &pointer, value.clone()),
-            with(route("bob", "alice"), &pointer, value),
-        ]);
-        let rejected: Vec<_> = mesh.snapshot.rejected.values().flat_map(|errors| paths(errors)).collect();
-        assert_eq!(rejected, [format!("spec.{field}")]);
-        assert!(mesh.snapshot.outbound.contains_key("bob"), "{field} means nothing to the source");
     }
     assert!(
         Mesh::of(&[with(route("alice", "bob"), "/spec/interConnProtocol", json!("kuscia"))])
@@ -233,14 +283,14 @@ fn everything_that_is_wrong_is_said_at_once() {
         "tokenGenMethod": "RAND-GEN", "rollingUpdatePeriod": -5,
         "sourcePublicKey": "???", "destinationPublicKey": "abcd",
     });
-    manifest["spec"]["transit"] = json!({});
+    manifest["spec"]["bodyEncryption"] = json!({"algorithm": "AES"});
     let mesh = Mesh::of(&[manifest]);
     let (_, errors) = mesh.snapshot.rejected.get_min().unwrap();
     assert_eq!(
         paths(errors),
         [
             "metadata.name",
-            "spec.transit",
+            "spec.bodyEncryption",
             "spec.tokenConfig.tokenGenMethod",
             "spec.tokenConfig.rollingUpdatePeriod",
             "spec.tokenConfig.sourcePublicKey",

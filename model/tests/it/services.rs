@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use networkmesh_model::{Access, Kind, PortScope, Protocol};
+use networkmesh_model::{Access, Affinity, Kind, PortScope, Protocol, ServiceTls};
 use serde_json::{Value, json};
 
 use crate::support::{Mesh, endpoints, object_of, paths, service, slice, with, without};
@@ -9,6 +10,10 @@ const SCOPE: &str = "kuscia.secretflow/port-scope";
 const ACCESS: &str = "kuscia.secretflow/access-domain";
 const PROTOCOL: &str = "kuscia.secretflow/protocol";
 
+const VERIFICATION: &str = "kuscia.secretflow/tls-verification";
+const COOKIE: &str = "kuscia.secretflow/sticky-session-cookie";
+const TTL: &str = "kuscia.secretflow/sticky-session-ttl";
+
 fn labelled(label: &str, value: &str) -> Value {
     let mut manifest = service("echo");
     manifest["metadata"]["labels"][label] = json!(value);
@@ -16,9 +21,19 @@ fn labelled(label: &str, value: &str) -> Value {
 }
 
 fn annotated(annotation: &str, value: &str) -> Value {
-    let mut manifest = service("echo");
+    with_annotation(service("echo"), annotation, value)
+}
+
+fn with_annotation(mut manifest: Value, annotation: &str, value: &str) -> Value {
     manifest["metadata"]["annotations"][annotation] = json!(value);
     manifest
+}
+
+/// Path and problem of the one thing that is wrong with the service.
+fn problem(manifest: &Value) -> (String, String) {
+    let mesh = Mesh::of(std::slice::from_ref(manifest));
+    let [(path, problem)] = mesh.rejection(Kind::Service, "echo")[..] else { panic!("{manifest}") };
+    (path.to_owned(), problem.to_owned())
 }
 
 fn addresses(manifests: &[Value]) -> Vec<String> {
@@ -69,12 +84,82 @@ fn access_is_a_list_of_domains() {
 
 #[test]
 fn the_protocol_is_an_annotation() {
-    for (value, protocol) in [("", Protocol::Http), ("HTTP", Protocol::Http), ("GRPC", Protocol::Grpc)] {
-        assert_eq!(Mesh::of(&[annotated(PROTOCOL, value)]).service("echo").protocol, protocol);
+    for (value, protocol, tls) in [
+        ("", Protocol::Http, None),
+        ("HTTP", Protocol::Http, None),
+        ("GRPC", Protocol::Grpc, None),
+        ("HTTPS", Protocol::Http, Some(ServiceTls::Verified)),
+        ("GRPCS", Protocol::Grpc, Some(ServiceTls::Verified)),
+    ] {
+        let mesh = Mesh::of(&[annotated(PROTOCOL, value)]);
+        assert_eq!((mesh.service("echo").protocol, mesh.service("echo").tls), (protocol, tls));
     }
-    let mesh = Mesh::of(&[annotated(PROTOCOL, "HTTPS")]);
     let path = "metadata.annotations[kuscia.secretflow/protocol]";
-    assert_eq!(mesh.rejection(Kind::Service, "echo"), [(path, "\"HTTPS\" is not supported")]);
+    assert_eq!(problem(&annotated(PROTOCOL, "https")), (path.into(), "\"https\" is unknown".into()));
+}
+
+#[test]
+fn a_service_is_verified_unless_it_says_in_words_that_it_need_not_be() {
+    let mut manifest = annotated(PROTOCOL, "HTTPS");
+    manifest["metadata"]["annotations"][VERIFICATION] = json!("off");
+    assert_eq!(Mesh::of(&[manifest.clone()]).service("echo").tls, Some(ServiceTls::Unverified));
+    let path = "metadata.annotations[kuscia.secretflow/tls-verification]";
+    manifest["metadata"]["annotations"][PROTOCOL] = json!("GRPC");
+    assert_eq!(problem(&manifest), (path.into(), "is given, and the service speaks no TLS".into()));
+    assert_eq!(problem(&annotated(VERIFICATION, "on")), (path.into(), "\"on\" is unknown".into()));
+}
+
+#[test]
+fn a_service_may_be_another_host() {
+    let external = |name: &str| {
+        with(
+            service("echo"),
+            "/spec",
+            json!({"type": "ExternalName", "externalName": name, "ports": [{"port": 8443}]}),
+        )
+    };
+    for (name, host) in
+        [("Echo.Example.com.", "echo.example.com:8443"), ("2001:db8::1", "[2001:db8::1]:8443")]
+    {
+        let mesh = Mesh::of(&[endpoints("echo", "192.0.2.1", 80), external(name)]);
+        assert_eq!(mesh.service("echo").external.as_ref().unwrap().to_string(), host);
+        assert!(mesh.service("echo").endpoints.is_empty());
+    }
+    let path = "spec.externalName";
+    for own in ["echo.alice.svc", "a.b.alice.svc."] {
+        assert_eq!(problem(&external(own)), (path.into(), "is a service of this domain itself".into()));
+    }
+    assert!(Mesh::of(&[external("echo.bob.svc")]).snapshot.rejected.is_empty());
+    assert_eq!(problem(&external("")), (path.into(), "is empty".into()));
+    let portless = with(external("a.example"), "/spec/ports/0/port", json!(0));
+    assert_eq!(problem(&portless), ("spec.ports[0].port".into(), "0 is not a port".into()));
+}
+
+#[test]
+fn clients_stay_with_their_replica_by_address_or_cookie() {
+    let affinity = |manifest: Value| Mesh::of(&[manifest]).service("echo").affinity.clone();
+    let cookie =
+        |name: &str, seconds| Affinity::Cookie { name: name.into(), ttl: Duration::from_secs(seconds) };
+    assert_eq!(affinity(service("echo")), Affinity::None);
+    let by_address = with(service("echo"), "/spec/sessionAffinity", json!("ClientIP"));
+    assert_eq!(affinity(by_address.clone()), Affinity::Client);
+    assert_eq!(affinity(with(service("echo"), "/spec/sessionAffinity", json!("None"))), Affinity::None);
+    let both = with(by_address, "/metadata/annotations", json!({COOKIE: "KUSCIA_SESSION"}));
+    assert_eq!(affinity(both.clone()), cookie("KUSCIA_SESSION", 3600));
+    for (ttl, seconds) in
+        [("3600", 3600), ("86400s", 86400), ("90m", 5400), ("24h", 86400), ("720h", 2_592_000)]
+    {
+        let kept = affinity(with_annotation(both.clone(), TTL, ttl));
+        assert_eq!(kept, cookie("KUSCIA_SESSION", seconds), "{ttl}");
+    }
+    for ttl in ["0", "0s", "-1", "1.5", "s", "721h", "18446744073709551615h", "\u{e9}"] {
+        let path = "metadata.annotations[kuscia.secretflow/sticky-session-ttl]".to_owned();
+        assert_eq!(problem(&annotated(TTL, ttl)).0, path, "{ttl}");
+    }
+    for name in ["a b", "a=b", "a;b", "\u{e9}", &"a".repeat(129)] {
+        let path = "metadata.annotations[kuscia.secretflow/sticky-session-cookie]".to_owned();
+        assert_eq!(problem(&annotated(COOKIE, name)), (path, "is no name of a cookie (RFC 6265)".into()));
+    }
 }
 
 #[test]
@@ -89,7 +174,6 @@ fn clients_of_the_domain_go_through_the_gateway_where_the_label_says_so() {
 #[test]
 fn services_that_cannot_be_served_are_refused() {
     let mesh = Mesh::of(&[
-        with(service("external"), "/spec/type", json!("ExternalName")),
         with(service("portless"), "/spec/ports", json!([])),
         without(service("specless"), "/spec"),
         service("Upper"),
@@ -97,7 +181,6 @@ fn services_that_cannot_be_served_are_refused() {
         service("kuscia-datapath"),
     ]);
     let rejection = |name| mesh.rejection(Kind::Service, name);
-    assert_eq!(rejection("external"), [("spec.type", "ExternalName is not supported")]);
     assert_eq!(rejection("portless"), [("spec.ports", "is empty")]);
     assert_eq!(rejection("specless"), [("spec.ports", "is empty")]);
     assert_eq!(rejection("Upper"), [("metadata.name", "\"Upper\" is not a DNS label (RFC 1123)")]);
@@ -112,8 +195,26 @@ fn everything_that_is_wrong_with_a_service_is_said_at_once() {
     let mut manifest = annotated(ACCESS, "B");
     manifest["metadata"]["labels"][SCOPE] = json!("x");
     manifest["metadata"]["annotations"][PROTOCOL] = json!("x");
-    manifest["spec"] = json!({"type": "ExternalName"});
-    assert_eq!(paths(&object_of(&manifest).check().unwrap_err()).len(), 5);
+    manifest["metadata"]["annotations"][COOKIE] = json!("a b");
+    manifest["metadata"]["annotations"][TTL] = json!("x");
+    manifest["metadata"]["annotations"]["kuscia.secretflow/tls-verification"] = json!("no");
+    manifest["metadata"]["annotations"]["kuscia.secretflow/bandwidth-limit-bob"] = json!("1k");
+    manifest["spec"] = json!({"type": "ExternalName", "sessionAffinity": "x"});
+    assert_eq!(
+        paths(&object_of(&manifest).check().unwrap_err()),
+        [
+            "metadata.labels[kuscia.secretflow/port-scope]",
+            "metadata.annotations[kuscia.secretflow/access-domain]",
+            "metadata.annotations[kuscia.secretflow/protocol]",
+            "metadata.annotations[kuscia.secretflow/tls-verification]",
+            "spec.sessionAffinity",
+            "metadata.annotations[kuscia.secretflow/sticky-session-ttl]",
+            "metadata.annotations[kuscia.secretflow/sticky-session-cookie]",
+            "metadata.annotations[kuscia.secretflow/bandwidth-limit-bob]",
+            "spec.ports",
+            "spec.externalName",
+        ]
+    );
 }
 
 #[test]
@@ -215,7 +316,7 @@ fn a_slice_that_moves_to_another_service_leaves_the_first() {
 #[test]
 fn the_addresses_of_a_service_go_on_while_its_newest_version_is_wrong() {
     let mut mesh = Mesh::of(&[service("echo"), endpoints("echo", "192.0.2.1", 80)]);
-    mesh.put(&with(annotated(PROTOCOL, "HTTPS"), "/spec/ports/0/name", json!("other")));
+    mesh.put(&with(annotated(PROTOCOL, "TCP"), "/spec/ports/0/name", json!("other")));
     mesh.put(&endpoints("echo", "192.0.2.2", 80));
     assert_eq!(mesh.rejection(Kind::Service, "echo").len(), 1);
     assert_eq!(*mesh.service("echo").endpoints, ["192.0.2.2:80".parse::<SocketAddr>().unwrap()]);
