@@ -10,11 +10,15 @@ use crate::clusters::service_cluster_name;
 use crate::message::address;
 use crate::resource::{Resource, type_url};
 
-/// The addresses of a service, under the name of its cluster. A service without ready addresses has an empty one.
-pub(crate) fn service_assignment(service: &Service, domain: &DomainId) -> Resource {
+/// The addresses of a service, under the name of its cluster; `None` where those of its cluster are another host's. A
+/// service without ready addresses has an empty one.
+pub(crate) fn service_assignment(service: &Service, domain: &DomainId) -> Option<Resource> {
+    if service.external.is_some() {
+        return None;
+    }
     let name = service_cluster_name(&domain.service_host(service.name.as_str()));
     let assignment = assignment(&name, service.endpoints.iter().map(|endpoint| address(*endpoint)));
-    Resource::new(type_url::ENDPOINTS, name, &assignment)
+    Some(Resource::new(type_url::ENDPOINTS, name, &assignment))
 }
 
 pub(crate) fn assignment(name: &str, addresses: impl Iterator<Item = Address>) -> ClusterLoadAssignment {

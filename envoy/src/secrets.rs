@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, SdsSecretConfig, Secret, TlsCertificate, TlsParameters, secret,
     tls_parameters::TlsProtocol,
 };
-use model::{DomainId, OutboundRoute, Trust};
+use model::{ClientCertificate, DomainId, OutboundRoute, Trust};
 
 use crate::message::{ads, inline};
 use crate::resource::{Resource, type_url};
@@ -21,8 +21,9 @@ pub(crate) const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 
 /// What this domain proves itself with.
 pub(crate) fn own_secrets(keys: &KeyMaterial) -> Vec<Resource> {
-    let server = keys.external.as_ref().map(|external| certificate(EXTERNAL_SERVER, external));
-    server.into_iter().chain([certificate(OWN_CLIENT, &keys.client)]).collect()
+    let own = |name, own: &Certificate| certificate(name, &own.chain_pem, &own.key_pem);
+    let server = keys.external.as_ref().map(|external| own(EXTERNAL_SERVER, external));
+    server.into_iter().chain([own(OWN_CLIENT, &keys.client)]).collect()
 }
 
 /// This domain's authority.
@@ -30,14 +31,22 @@ pub(crate) fn own_authority(settings: &Settings) -> Resource {
     authority(DOMAIN_AUTHORITY.to_owned(), &settings.authority_pem)
 }
 
-/// What the destination's gateway is checked against, if that is the destination's own authority.
-pub(crate) fn peer_secret(route: &OutboundRoute) -> Option<Resource> {
-    let direct = route.direct()?;
-    let uses_tls = direct.endpoint.ports.iter().any(|port| port.tls);
-    match &direct.trust {
-        Trust::Authority(pem) if uses_tls => Some(authority(peer_authority(&route.destination), pem)),
-        Trust::Authority(_) | Trust::SystemRoots | Trust::Anybody => None,
-    }
+/// What the destination's gateway is checked against, if that is the destination's own authority, and what it is shown,
+/// if that is the route's own certificate.
+pub(crate) fn peer_secrets(route: &OutboundRoute) -> Vec<Resource> {
+    let destination = &route.destination;
+    let direct = route.direct().filter(|direct| direct.endpoint.ports.iter().any(|port| port.tls));
+    let authority = direct.and_then(|direct| match &direct.trust {
+        Trust::Authority(pem) => Some(authority(peer_authority(destination), pem)),
+        Trust::SystemRoots | Trust::Anybody => None,
+    });
+    let client = direct.and_then(|direct| match direct.client.as_ref()? {
+        ClientCertificate::Own => None,
+        ClientCertificate::Given { chain_pem, key_pem } => {
+            Some(certificate(&client_certificate(destination), chain_pem, key_pem.expose()))
+        }
+    });
+    authority.into_iter().chain(client).collect()
 }
 
 /// Name of the authority of another domain.
@@ -50,22 +59,40 @@ pub(crate) fn peer_of_authority(name: &str) -> Option<DomainId> {
     name.strip_prefix("peer|")?.parse().ok()
 }
 
+/// Name of the certificate that the gateway of another domain is shown, where the route brings one.
+pub(crate) fn client_certificate(peer: &DomainId) -> String {
+    format!("client|{peer}")
+}
+
+/// The domain whose gateway is shown the certificate of this name, see [`client_certificate`].
+pub(crate) fn peer_of_client_certificate(name: &str) -> Option<DomainId> {
+    name.strip_prefix("client|")?.parse().ok()
+}
+
 pub(crate) fn sds(name: impl Into<String>) -> SdsSecretConfig {
     SdsSecretConfig { name: name.into(), sds_config: Some(ads()) }
 }
 
-pub(crate) fn tls_versions() -> TlsParameters {
+/// TLS 1.2 with forward secrecy and authenticated encryption only, or TLS 1.3, which has no others (RFC 9325).
+pub(crate) fn tls_params() -> TlsParameters {
+    let suites = [
+        "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]",
+        "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+    ];
     TlsParameters {
         tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
         tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+        cipher_suites: suites.map(str::to_owned).into(),
         ..TlsParameters::default()
     }
 }
 
-fn certificate(name: &str, certificate: &Certificate) -> Resource {
+fn certificate(name: &str, chain_pem: &str, key_pem: &str) -> Resource {
     let certificate = TlsCertificate {
-        certificate_chain: Some(inline(certificate.chain_pem.as_str())),
-        private_key: Some(inline(certificate.key_pem.as_str())),
+        certificate_chain: Some(inline(chain_pem)),
+        private_key: Some(inline(key_pem)),
         ..TlsCertificate::default()
     };
     resource(name.to_owned(), secret::Type::TlsCertificate(certificate))

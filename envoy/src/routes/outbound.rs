@@ -2,28 +2,37 @@
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::config::route::v3::{
-    Route, RouteAction, RouteMatch, VirtualHost,
-    route_action::{ClusterSpecifier, HostRewriteSpecifier},
+    Route, RouteAction, RouteConfiguration, VirtualHost,
+    route_action::{ClusterSpecifier, HostRewriteSpecifier, UpgradeConfig},
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use model::{Direct, DomainId, Endpoint, EndpointPort, Host, OutboundAuth, OutboundRoute, PortProtocol};
+use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::MatchPattern};
+use model::{
+    BandwidthLimit, Direct, DomainId, Endpoint, EndpointPort, OutboundAuth, OutboundRoute, PortProtocol,
+    ServiceName,
+};
 
 use super::{
-    any_path, header_matches, refusal, resource, route_action, route_config, route_to, routes_to,
-    virtual_host,
+    any_path, connect_path, header_matches, refusal, resource, route_action, route_config, route_to,
+    routes_to, virtual_host,
 };
-use crate::clusters::peer_cluster_name;
-use crate::gateway::{Gateway, Side};
-use crate::headers::{self, add_if_absent, overwrite};
+use crate::clusters::{host_header, peer_cluster_name};
+use crate::gateway::Gateway;
+use crate::headers::{self, overwrite};
+use crate::message::duration;
+use crate::outbound_filters::{degrade, limit};
 use crate::resource::Resource;
 
-/// What Kuscia sends and expects in `Kuscia-Token` where a route has no authentication.
+/// What Kuscia sends and expects in `Kuscia-Token` where a route has no authentication by token.
 const NO_TOKEN: &str = "noop";
 
 /// The routes to the destination, whose token is in them: a new token changes nothing else.
 pub(crate) fn outbound(route: &OutboundRoute, gateway: &Gateway) -> Resource {
     let hosts = vec![handshake_host(route, gateway), services_host(route, gateway)];
-    resource(&route_config(routes_to(&route.destination), Side::Internal, gateway, hosts))
+    let (_, Direct { endpoint, .. }) = route.first_hop();
+    resource(&RouteConfiguration {
+        typed_per_filter_config: endpoint.grpc_degrade.then(degrade).into_iter().collect(),
+        ..route_config(routes_to(&route.destination), gateway, hosts)
+    })
 }
 
 /// The destination's handshake server. Tokens pass as the mesh sets them, for it asks about them there.
@@ -44,13 +53,19 @@ fn services_host(route: &OutboundRoute, gateway: &Gateway) -> VirtualHost {
         OutboundAuth::Token { sending: Some(token), .. } => token.value.header_value(),
         OutboundAuth::Token { sending: None, .. } => {
             let reason = format!("no token is negotiated with {} yet.", first_hop.destination);
-            let refusal = refusal(gateway, Side::Internal, 503, "token_missing", &reason);
+            let refusal = refusal(gateway, 503, "token_missing", &reason);
             return virtual_host("services", hosts, vec![refusal]);
         }
     };
     let mut request_headers_to_add = outbound_headers(&gateway.domain);
     request_headers_to_add.push(overwrite(headers::TOKEN, token));
-    VirtualHost { request_headers_to_add, ..virtual_host("services", hosts, peer_routes(route, gateway)) }
+    let routes: Vec<_> = tunnel(route, gateway).into_iter().chain(peer_routes(route, gateway)).collect();
+    let limits = route.bandwidth.iter().enumerate();
+    let limited = limits.flat_map(|(number, bandwidth)| {
+        routes.iter().map(move |route| limited(route.clone(), destination, number, bandwidth))
+    });
+    let routes = limited.chain(routes.iter().cloned()).collect();
+    VirtualHost { request_headers_to_add, ..virtual_host("services", hosts, routes) }
 }
 
 fn outbound_headers(domain: &DomainId) -> Vec<HeaderValueOption> {
@@ -58,47 +73,61 @@ fn outbound_headers(domain: &DomainId) -> Vec<HeaderValueOption> {
         overwrite(headers::SOURCE, domain.as_str()),
         overwrite(headers::HOST, "%REQ(:authority)%"),
         overwrite(headers::INTERCONN_PROTOCOL, "kuscia"),
-        add_if_absent(headers::ORIGIN_SOURCE, domain.as_str()),
     ]
 }
 
 /// gRPC to the gateway's port for it, if it has one; the rest to the other port.
 fn peer_routes(route: &OutboundRoute, gateway: &Gateway) -> Vec<Route> {
-    let (first_hop, Direct { endpoint, .. }) = route.first_hop();
-    let ports = &endpoint.ports;
-    let both = ports.len() > 1;
+    let (_, Direct { endpoint, .. }) = route.first_hop();
     let is_grpc = || header_matches("content-type", MatchPattern::Prefix("application/grpc".to_owned()));
+    let both = endpoint.ports.len() > 1;
     let (grpc, rest): (Vec<_>, Vec<_>) =
-        ports.iter().partition(|port| both && port.protocol == PortProtocol::Grpc);
-    let to = |port, path| peer_route(&first_hop.destination, endpoint, port, path, gateway);
+        endpoint.ports.iter().partition(|port| both && port.protocol == PortProtocol::Grpc);
+    let to = |port: &EndpointPort, path| {
+        let action = RouteAction {
+            prefix_rewrite: match port.path_prefix.as_str() {
+                "" => String::new(),
+                prefix => format!("{prefix}/"),
+            },
+            ..peer_action(port, route, gateway)
+        };
+        route_to(path, action)
+    };
     let grpc = grpc.into_iter().map(|port| to(port, any_path(vec![is_grpc()])));
     grpc.chain(rest.into_iter().map(|port| to(port, any_path(Vec::new())))).collect()
 }
 
-fn peer_route(
-    first_hop: &DomainId,
-    endpoint: &Endpoint,
-    port: &EndpointPort,
-    path: RouteMatch,
-    gateway: &Gateway,
-) -> Route {
-    let cluster = peer_cluster_name(&gateway.domain, first_hop, port.protocol);
+/// `CONNECT` is passed on: the tunnel to the service begins at the destination's gateway. It has no path that could be
+/// given a prefix.
+fn tunnel(route: &OutboundRoute, gateway: &Gateway) -> Option<Route> {
+    let (_, Direct { endpoint, .. }) = route.first_hop();
     let action = RouteAction {
-        prefix_rewrite: match port.path_prefix.as_str() {
-            "" => String::new(),
-            prefix => format!("{prefix}/"),
-        },
-        host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteLiteral(host_header(&endpoint.host))),
-        ..route_action(ClusterSpecifier::Cluster(cluster))
+        upgrade_configs: vec![UpgradeConfig { upgrade_type: "CONNECT".to_owned(), ..UpgradeConfig::default() }],
+        ..peer_action(endpoint.ports.first()?, route, gateway)
     };
-    route_to(path, action)
+    Some(route_to(connect_path(), action))
 }
 
-/// Middleboxes in front of the destination's gateway choose by its own name, not by the service's. Kuscia sends it
-/// without a port, whatever the port.
-fn host_header(host: &Host) -> String {
-    match host {
-        Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
-        Host::Address(_) | Host::Name(_) => host.to_string(),
+fn peer_action(port: &EndpointPort, route: &OutboundRoute, gateway: &Gateway) -> RouteAction {
+    let (first_hop, Direct { endpoint: Endpoint { host, timeouts, .. }, .. }) = route.first_hop();
+    let cluster = peer_cluster_name(&gateway.domain, &first_hop.destination, port.protocol);
+    RouteAction {
+        timeout: duration(timeouts.request.unwrap_or_default()),
+        idle_timeout: duration(timeouts.idle),
+        // Middleboxes in front of the destination's gateway choose by its own name, not by the service's. Kuscia sends
+        // it without a port, whatever the port.
+        host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteLiteral(host_header(host))),
+        ..route_action(ClusterSpecifier::Cluster(cluster))
     }
+}
+
+/// The route, for the services of a task alone and within what it may use.
+fn limited(mut route: Route, destination: &DomainId, number: usize, bandwidth: &BandwidthLimit) -> Route {
+    let names: Vec<_> = bandwidth.services.iter().map(ServiceName::as_str).collect();
+    let regex = RegexMatcher { regex: format!("(?i)({}).*", names.join("|")), ..RegexMatcher::default() };
+    if let Some(path) = &mut route.r#match {
+        path.headers.push(header_matches(headers::AUTHORITY, MatchPattern::SafeRegex(regex)));
+    }
+    route.typed_per_filter_config = [limit(destination, number, bandwidth.limit)].into();
+    route
 }
