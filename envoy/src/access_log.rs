@@ -35,7 +35,7 @@ const INTERNAL: &str = concat!(
 
 pub(crate) fn access_log(side: Side, target: &AccessLog) -> Vec<AccessLogger> {
     let proofs = match side {
-        Side::Internal => None,
+        Side::Internal | Side::Transit => None,
         Side::External => Some(proof::access_log()),
     };
     for_people(side, target).into_iter().chain(proofs).collect()
@@ -44,7 +44,7 @@ pub(crate) fn access_log(side: Side, target: &AccessLog) -> Vec<AccessLogger> {
 /// A line for each request, at its end.
 fn for_people(side: Side, target: &AccessLog) -> Option<AccessLogger> {
     let format = match side {
-        Side::Internal => INTERNAL,
+        Side::Internal | Side::Transit => INTERNAL,
         Side::External => EXTERNAL,
     };
     let format = text_format(format.to_owned());

@@ -113,6 +113,14 @@ pub fn bootstrap(settings: &BootstrapSettings) -> Value {
             "lds_config": ads,
             "cds_config": ads,
         },
+        // What is forwarded goes from one listener of this Envoy to another.
+        "bootstrap_extensions": [{
+            "name": "envoy.bootstrap.internal_listener",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+            },
+        }],
+        "layered_runtime": {"layers": [{"name": "limits", "static_layer": runtime_limits()}]},
         "static_resources": {"clusters": [xds_cluster(&settings.xds)]},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": statistics()}}},
         "overload_manager": overload_manager(settings),
@@ -212,6 +220,18 @@ fn overload_manager(settings: &BootstrapSettings) -> Value {
                 "triggers": at("envoy.resource_monitors.fixed_heap", 0.95),
             },
         ],
+    })
+}
+
+/// Limits against clients that open streams only to reset them (CVE-2023-44487), said here so that they hold whatever
+/// Envoy's defaults become.
+fn runtime_limits() -> Value {
+    json!({
+        // A connection ends once most of its first 500 streams were reset within a second each.
+        "overload.premature_reset_total_stream_count": 500,
+        "overload.premature_reset_min_stream_lifetime_seconds": 1,
+        // No connection keeps a worker busy with all requests that it sent at once while others wait.
+        "http.max_requests_per_io_cycle": 32,
     })
 }
 

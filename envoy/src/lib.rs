@@ -6,6 +6,7 @@
 //!                  └─ to|<dest> (token to send) ─► cluster <self>-to-<dest>-http|-grpc ─► its gateway
 //! gateway of ────► external-listener ─ scope of Kuscia-Source
 //! another domain   ├─ from|<source> (tokens to accept) ─► cluster svc|<service>.<self>.svc (callers) ─► the service
+//!                  │    └─ for other domains ─► transit-listener ─ scope of the host's domain, to|<dest> as above
 //!                  └─ handshake, for the host kuscia-handshake.<self>.svc ─► the mesh itself
 //! ```
 //!
@@ -21,22 +22,29 @@
 mod access_log;
 mod bootstrap;
 mod callers;
+mod client_authorities;
 mod clusters;
+mod early_headers;
 mod endpoints;
 mod gateway;
 mod hcm;
 mod headers;
 mod json;
 mod listener;
+mod local_replies;
 mod message;
+mod outbound_filters;
 mod owner;
 mod proof;
+mod rbac;
 mod redact;
 mod resource;
 mod routes;
 mod scopes;
 mod secrets;
 mod settings;
+mod tracing;
+mod transit;
 mod translator;
 
 pub use bootstrap::{AdminAddress, BootstrapSettings, XdsAddress, XdsTls, bootstrap};

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, SocketAddress,
+    Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, DataSource, SocketAddress,
     SubstitutionFormatString, TcpKeepalive, TypedExtensionConfig, address,
     config_source::ConfigSourceSpecifier, data_source, socket_address::PortSpecifier,
     substitution_format_string::Format,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, UInt32Value};
+use ipnet::IpNet;
 use prost::{Message, Name};
 
 pub(crate) fn any<M: Message + Name>(message: &M) -> Any {
@@ -43,6 +44,10 @@ pub(crate) fn host_and_port(host: String, port: u16) -> Address {
     }
 }
 
+pub(crate) fn cidr_range(network: &IpNet) -> CidrRange {
+    CidrRange { address_prefix: network.network().to_string(), prefix_len: uint(network.prefix_len().into()) }
+}
+
 /// Notices within two minutes that the other end is gone, and keeps the tables of address translators warm.
 pub(crate) fn tcp_keepalive() -> TcpKeepalive {
     TcpKeepalive { keepalive_probes: uint(3), keepalive_time: uint(60), keepalive_interval: uint(20) }
@@ -70,6 +75,11 @@ pub(crate) fn string_matcher(pattern: MatchPattern) -> StringMatcher {
 
 pub(crate) fn seconds(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
+}
+
+pub(crate) fn duration(duration: std::time::Duration) -> Option<Duration> {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    Some(Duration { seconds, nanos: duration.subsec_nanos().cast_signed() })
 }
 
 pub(crate) fn uint(value: u32) -> Option<UInt32Value> {

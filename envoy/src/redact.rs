@@ -9,8 +9,19 @@ const REDACTED: &str = "<redacted>";
 /// Fields of Envoy's secrets whose texts are secret, however deep they stand.
 const SECRET_FIELDS: [&str; 4] = ["private_key", "password", "generic_secret", "session_ticket_keys"];
 
+/// Headers that gateways add to requests by themselves. What else is added, routes name: that may be a credential.
+const OWN_HEADERS: [&str; 6] = [
+    headers::SOURCE,
+    headers::ORIGIN_SOURCE,
+    headers::HOST,
+    headers::INTERCONN_PROTOCOL,
+    headers::VIA,
+    headers::FORWARDED_FOR,
+];
+
 /// Replaces what must stay secret in the JSON form of Envoy resources or of Envoy's own dumps: private keys, the
-/// tokens that are sent, and the tokens that are accepted. How many there are stays visible.
+/// tokens that are sent, the tokens that are accepted, and what routes add to requests. How many there are stays
+/// visible.
 ///
 /// Fields may be named as in Envoy's .proto files or in lowerCamelCase.
 pub fn redact(json: &mut Value) {
@@ -28,12 +39,27 @@ fn redact_object(object: &mut Map<String, Value>) {
     }
     for (name, value) in object.iter_mut() {
         let name = snake_case(name);
+        if name == "request_headers_to_add" {
+            redact_added_headers(value);
+        }
         let is_secret = SECRET_FIELDS.contains(&name.as_str());
         if is_secret || (sets_token && matches!(name.as_str(), "value" | "raw_value")) {
             redact_texts(value);
         } else {
             redact(value);
         }
+    }
+}
+
+fn redact_added_headers(options: &mut Value) {
+    let headers = options.as_array_mut().into_iter().flatten().filter_map(|option| option.get_mut("header"));
+    for header in headers.filter_map(Value::as_object_mut) {
+        let name = header.get("key").and_then(Value::as_str).unwrap_or_default();
+        if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            continue;
+        }
+        let values = header.iter_mut().filter(|(field, _)| *field != "key");
+        values.for_each(|(_, value)| redact_texts(value));
     }
 }
 
@@ -108,6 +134,22 @@ mod tests {
             ]})
         };
         assert_eq!(redacted(headers("secret")), headers(REDACTED));
+    }
+
+    #[test]
+    fn what_a_route_adds_to_requests_is_hidden() {
+        let headers = |field: &str, value: &str| {
+            json!({field: [
+                {"header": {"key": "kuscia-source", "value": "alice"}},
+                {"header": {"key": "authorization", "value": value}},
+                {"header": {"key": "x-any", "rawValue": value}},
+            ]})
+        };
+        for field in ["request_headers_to_add", "requestHeadersToAdd"] {
+            assert_eq!(redacted(headers(field, "secret")), headers(field, REDACTED));
+        }
+        let others = headers("response_headers_to_add", "open");
+        assert_eq!(redacted(others.clone()), others);
     }
 
     #[test]

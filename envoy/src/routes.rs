@@ -1,5 +1,6 @@
 //! Route configurations: one for every domain at the other end, in each direction, and those of this domain itself.
 
+mod forward;
 mod inbound;
 mod outbound;
 mod own;
@@ -10,14 +11,16 @@ use envoy_types::pb::envoy::config::route::v3::{
     header_matcher::HeaderMatchSpecifier,
     retry_policy::{RetryHostPredicate, retry_host_predicate},
     route,
-    route_action::{ClusterNotFoundResponseCode, ClusterSpecifier},
-    route_match::PathSpecifier,
+    route_action::{
+        ClusterNotFoundResponseCode, ClusterSpecifier, UpgradeConfig, upgrade_config::ConnectConfig,
+    },
+    route_match::{ConnectMatcher, PathSpecifier},
 };
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use model::DomainId;
 
-use crate::gateway::{Gateway, Side};
+use crate::gateway::Gateway;
 use crate::headers::{self, overwrite};
 use crate::message::{any, inline, seconds, string_matcher, uint};
 use crate::resource::{Resource, type_url};
@@ -56,17 +59,12 @@ pub(crate) fn source_of_routes(name: &str) -> Option<DomainId> {
     name.strip_prefix("from|")?.parse().ok()
 }
 
-fn route_config(
-    name: String,
-    side: Side,
-    gateway: &Gateway,
-    virtual_hosts: Vec<VirtualHost>,
-) -> RouteConfiguration {
+fn route_config(name: String, gateway: &Gateway, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
     RouteConfiguration {
         name,
         virtual_hosts,
         request_headers_to_remove: headers::NEVER_SENT_ON.map(str::to_owned).into(),
-        response_headers_to_add: gateway.response_headers(side),
+        response_headers_to_add: gateway.response_headers(),
         // What a route says about its own refusal replaces what is said about every error.
         most_specific_header_mutations_wins: true,
         ..RouteConfiguration::default()
@@ -118,7 +116,7 @@ fn retry_policy() -> RetryPolicy {
 }
 
 /// The gateway's own answer to every request.
-fn refusal(gateway: &Gateway, side: Side, status: u32, details: &str, reason: &str) -> Route {
+fn refusal(gateway: &Gateway, status: u32, details: &str, reason: &str) -> Route {
     Route {
         r#match: Some(any_path(Vec::new())),
         action: Some(route::Action::DirectResponse(DirectResponseAction {
@@ -127,7 +125,7 @@ fn refusal(gateway: &Gateway, side: Side, status: u32, details: &str, reason: &s
             body_format: None,
         })),
         response_headers_to_add: vec![
-            overwrite(headers::ERROR_MESSAGE, gateway.error_message(side, details, reason)),
+            overwrite(headers::ERROR_MESSAGE, gateway.error_message(details, reason)),
             overwrite("content-type", "application/json"),
         ],
         ..Route::default()
@@ -138,6 +136,37 @@ fn any_path(headers: Vec<HeaderMatcher>) -> RouteMatch {
     RouteMatch {
         path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
         headers,
+        ..RouteMatch::default()
+    }
+}
+
+/// The route, and one for `CONNECT`, which asks for raw bytes to the same place.
+fn with_connect(route: Route) -> [Route; 2] {
+    let path = connect_path();
+    let connect = Route {
+        r#match: route.r#match.clone().map(|any_path| RouteMatch { headers: any_path.headers, ..path }),
+        ..route.clone()
+    };
+    [route, connect]
+}
+
+/// The same, where the bytes of a `CONNECT` end at a service, as they are.
+fn with_connect_to_service(route: Route) -> [Route; 2] {
+    let [route, mut connect] = with_connect(route);
+    if let Some(route::Action::Route(action)) = &mut connect.action {
+        action.upgrade_configs = vec![UpgradeConfig {
+            upgrade_type: "CONNECT".to_owned(),
+            connect_config: Some(ConnectConfig::default()),
+            ..UpgradeConfig::default()
+        }];
+    }
+    [route, connect]
+}
+
+/// Every `CONNECT`, which has no path.
+pub(crate) fn connect_path() -> RouteMatch {
+    RouteMatch {
+        path_specifier: Some(PathSpecifier::ConnectMatcher(ConnectMatcher {})),
         ..RouteMatch::default()
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | listener | request | scope |
 //! |---|---|---|
-//! | internal | for `<service>.<domain>.svc` | `internal`, `<domain>` |
+//! | internal, transit | for `<service>.<domain>.svc` | `internal`, `<domain>` |
 //! | internal | for `<service>` or `<service>.<self>` | `internal`, `<self>` |
 //! | external | for `kuscia-handshake.<self>.svc` | `external`, `handshake` |
 //! | external | any other, with `Kuscia-Source: <domain>` | `external`, `source\|<domain>` |
@@ -44,7 +44,7 @@ pub(crate) fn scope_headers(side: Side, gateway: &Gateway) -> [HeaderValueOption
     let domain = &gateway.domain;
     let scope = match side {
         // The second label is the domain, also of a host that is short of one.
-        Side::Internal => format!("%REQ(:authority)%.{domain}"),
+        Side::Internal | Side::Transit => format!("%REQ(:authority)%.{domain}"),
         // The first pair whose key is the handshake's host counts. Of the host that is asked for, only as much is
         // compared as that host is long, so what a client sends cannot hold a pair with that key itself.
         Side::External => {
@@ -55,14 +55,14 @@ pub(crate) fn scope_headers(side: Side, gateway: &Gateway) -> [HeaderValueOption
             format!("{asked_for}={HANDSHAKE}{SEPARATOR}{host}={source}")
         }
     };
-    [overwrite(headers::SIDE, side.name()), overwrite(headers::SCOPE, scope)]
+    [overwrite(headers::SIDE, direction(side)), overwrite(headers::SCOPE, scope)]
 }
 
 /// How a listener finds the scope of a request.
 pub(crate) fn scoped_routes(side: Side, gateway: &Gateway) -> ScopedRoutes {
     let whole = (String::new(), ExtractType::Index(0));
     let domain = match side {
-        Side::Internal => (".".to_owned(), ExtractType::Index(1)),
+        Side::Internal | Side::Transit => (".".to_owned(), ExtractType::Index(1)),
         Side::External => {
             let element = KvElement { separator: "=".to_owned(), key: gateway.domain.handshake_host() };
             (SEPARATOR.to_owned(), ExtractType::Element(element))
@@ -77,7 +77,7 @@ pub(crate) fn scoped_routes(side: Side, gateway: &Gateway) -> ScopedRoutes {
         })),
     });
     ScopedRoutes {
-        name: side.name().to_owned(),
+        name: direction(side).to_owned(),
         scope_key_builder: Some(ScopeKeyBuilder { fragments: fragments.into() }),
         rds_config_source: Some(ads()),
         config_specifier: Some(ConfigSpecifier::ScopedRds(ScopedRds {
@@ -103,12 +103,20 @@ pub(crate) fn inbound_scope(source: &DomainId) -> Resource {
     scope(routes_from(source), Side::External, source_key(source.as_str()))
 }
 
+/// What is forwarded takes the same routes as what applications send.
+fn direction(side: Side) -> &'static str {
+    match side {
+        Side::Internal | Side::Transit => Side::Internal.name(),
+        Side::External => Side::External.name(),
+    }
+}
+
 fn source_key(source: &str) -> String {
     format!("source|{source}")
 }
 
 fn scope(name: String, side: Side, domain: String) -> Resource {
-    let fragments = [side.name().to_owned(), domain]
+    let fragments = [direction(side).to_owned(), domain]
         .map(|text| key::Fragment { r#type: Some(key::fragment::Type::StringKey(text)) });
     let scope = ScopedRouteConfiguration {
         name: name.clone(),

@@ -61,7 +61,7 @@ pub enum ExternalProtocol {
 pub enum AccessLog {
     /// To its standard output.
     Stdout,
-    /// To `internal.log` and `external.log` in this folder, which must exist.
+    /// To `internal.log`, `external.log` and, what is forwarded, `transit.log` in this folder, which must exist.
     Directory(PathBuf),
     /// Nowhere.
     Off,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use model::{Changed, DomainId, InboundRoute, OutboundRoute, PortScope, Service, Snapshot};
 
+use crate::client_authorities::{client_authorities, shown_by};
 use crate::clusters::{handshake_cluster, peer_clusters, service_cluster};
 use crate::endpoints::service_assignment;
 use crate::gateway::{Gateway, Side};
@@ -12,12 +13,15 @@ use crate::owner::{Owner, owner};
 use crate::resource::Resource;
 use crate::routes;
 use crate::scopes::{inbound_scope, outbound_scope, own_scopes};
-use crate::secrets::{own_authority, own_secrets, peer_secret};
+use crate::secrets::{own_authority, own_secrets, peer_secrets};
 use crate::settings::{KeyMaterial, Settings};
+use crate::tracing::tracing_cluster;
+use crate::transit::transit_cluster;
 
 /// Translates the [`Snapshot`]s of a domain into the resources of one gateway.
 ///
-/// Every resource is made of one object alone, or of none: so what changes about an object changes its own resources.
+/// Every resource is made of one object alone, or of none: so what changes about an object changes its own resources. The
+/// exception are the authorities of client certificates, which Envoy wants as one.
 #[derive(Clone, Debug)]
 pub struct Translator {
     gateway: Gateway,
@@ -49,6 +53,7 @@ impl Translator {
         self.constant()
             .into_iter()
             .chain(self.own_secrets(keys))
+            .chain([self.client_authorities(snapshot)])
             .chain(outbound)
             .chain(inbound)
             .chain(services)
@@ -59,22 +64,28 @@ impl Translator {
     #[must_use]
     pub fn changes(&self, old: &Snapshot, new: &Snapshot) -> Changes {
         let mut changes = Changes::default();
+        let mut are_clients_others = false;
         for changed in new.changes_since(old) {
             let (before, after) = match changed {
                 Changed::Outbound(destination, route) => (
                     old.outbound.get(destination).map(|route| self.outbound(route)),
                     route.map(|route| self.outbound(route)),
                 ),
-                Changed::Inbound(source, route) => (
-                    old.inbound.get(source).map(|route| self.inbound(route)),
-                    route.map(|route| self.inbound(route)),
-                ),
+                Changed::Inbound(source, route) => {
+                    let before = old.inbound.get(source);
+                    let shown = before.into_iter().flat_map(|route| shown_by(route));
+                    are_clients_others |= !shown.eq(route.into_iter().flat_map(|route| shown_by(route)));
+                    (before.map(|route| self.inbound(route)), route.map(|route| self.inbound(route)))
+                }
                 Changed::Service(name, service) => (
                     old.services.get(name).map(|service| self.service(service)),
                     service.map(|service| self.service(service)),
                 ),
             };
             changes.add(&before.unwrap_or_default(), after.unwrap_or_default());
+        }
+        if are_clients_others {
+            changes.add(&[self.client_authorities(old)], vec![self.client_authorities(new)]);
         }
         changes
     }
@@ -104,19 +115,29 @@ impl Translator {
         own_secrets(keys)
     }
 
+    fn client_authorities(&self, snapshot: &Snapshot) -> Resource {
+        client_authorities(&self.settings, snapshot.inbound.values().map(|route| &**route))
+    }
+
     /// What does not depend on any object.
     fn constant(&self) -> Vec<Resource> {
-        let listeners =
-            [Side::Internal, Side::External].map(|side| listener(side, &self.gateway, &self.settings));
+        let listeners = Side::ALL.map(|side| listener(side, &self.gateway, &self.settings));
         let routes = [routes::own_services(&self.gateway), routes::handshake(&self.gateway)];
-        let others = [handshake_cluster(&self.settings), own_authority(&self.settings)];
-        others.into_iter().chain(listeners).chain(own_scopes(&self.gateway)).chain(routes).collect()
+        let others = [handshake_cluster(&self.settings), transit_cluster(), own_authority(&self.settings)];
+        let tracing = self.settings.tracing.as_ref().map(tracing_cluster);
+        others
+            .into_iter()
+            .chain(tracing)
+            .chain(listeners)
+            .chain(own_scopes(&self.gateway))
+            .chain(routes)
+            .collect()
     }
 
     fn outbound(&self, route: &OutboundRoute) -> Vec<Resource> {
         let routes = routes::outbound(route, &self.gateway);
         let scope = outbound_scope(&route.destination);
-        peer_clusters(route, &self.gateway.domain).chain(peer_secret(route)).chain([routes, scope]).collect()
+        peer_clusters(route, &self.gateway.domain).chain(peer_secrets(route)).chain([routes, scope]).collect()
     }
 
     fn inbound(&self, route: &InboundRoute) -> Vec<Resource> {
@@ -128,7 +149,8 @@ impl Translator {
         let domain = &self.gateway.domain;
         match service.scope {
             PortScope::Cluster | PortScope::Domain => {
-                vec![service_cluster(service, domain), service_assignment(service, domain)]
+                let assignment = service_assignment(service, domain);
+                [service_cluster(service, domain)].into_iter().chain(assignment).collect()
             }
             PortScope::Local => Vec::new(),
         }

@@ -12,17 +12,22 @@ use std::sync::{Arc, LazyLock};
 
 use certs::DomainKey;
 use jiff::Timestamp;
-use model::{Document, Event, Index, Kind, Snapshot, TokenValue, read_manifests};
+use model::{Document, Event, HostPort, Index, Kind, Snapshot, TokenValue, read_manifests};
 use networkmesh_envoy::{
-    AccessLog, Certificate, Changes, ExternalProtocol, KeyMaterial, Owner, Resource, Settings, Translator,
-    redact, to_json,
+    AccessLog, Certificate, Changes, ExternalProtocol, KeyMaterial, Owner, Resource, Settings, Tracing,
+    Translator, redact, to_json,
 };
 use serde_json::{Value, json};
 
-const CASES: [(&str, ExternalProtocol); 3] = [
+const CASES: [(&str, ExternalProtocol); 8] = [
+    ("admission", ExternalProtocol::Tls),
     ("empty", ExternalProtocol::NoTls),
     ("gateway", ExternalProtocol::NoTls),
     ("mtls", ExternalProtocol::Mtls),
+    ("peers", ExternalProtocol::NoTls),
+    ("services", ExternalProtocol::NoTls),
+    ("settings", ExternalProtocol::NoTls),
+    ("transit", ExternalProtocol::NoTls),
 ];
 
 static KEY: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
@@ -92,7 +97,14 @@ fn translator(protocol: ExternalProtocol) -> Translator {
 }
 
 fn translate(case: &str, protocol: ExternalProtocol) -> Vec<Resource> {
-    translator(protocol).translate(&snapshot(case), &keys(protocol))
+    let mut settings = settings(protocol);
+    if case == "settings" {
+        settings.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let collector = HostPort { host: "collector.example".parse().unwrap(), port: 4317 };
+        settings.tracing = Some(Tracing { collector, sampling: 12.5 });
+    }
+    let translator = Translator::new(&"alice".parse().unwrap(), settings);
+    translator.translate(&snapshot(case), &keys(protocol))
 }
 
 fn translated(case: &str, protocol: ExternalProtocol) -> Value {

@@ -1,46 +1,42 @@
 //! Where requests of another domain go.
 
+use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteAction, RouteConfiguration, VirtualHost, route,
     route_action::HostRewriteSpecifier,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use model::InboundRoute;
+use model::{DomainId, InboundRoute};
 use serde_json::json;
 
+use super::forward::{forwarded, one_of};
 use super::{
     any_path, header_matches, resource, route_config, route_to, routes_from, service_action, virtual_host,
+    with_connect_to_service,
 };
 use crate::TOKEN_AUTH;
-use crate::callers::token_of;
-use crate::gateway::{Gateway, Side};
+use crate::callers::source_of;
+use crate::gateway::Gateway;
 use crate::headers::{self, overwrite};
 use crate::message::inline;
 use crate::resource::Resource;
 
-/// The routes of the source, with the tokens that let it in: whoever takes them has said to be that source, and must
-/// prove it.
+/// The routes of the source, with what lets it in: whoever takes them has said to be that source, and must prove it.
 ///
-/// Which services it may call is for the clusters to say. An application gets no token, and as source and origin the
-/// domain that proved itself, since no domain may forward for another.
+/// Which services may be called is for the clusters to say.
 pub(crate) fn inbound(route: &InboundRoute, gateway: &Gateway) -> Resource {
-    let any_service = RouteAction {
-        host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteHeader(headers::HOST.to_owned())),
-        ..service_action(headers::CLUSTER)
-    };
-    let routes = vec![datapath(route, gateway), route_to(any_path(Vec::new()), any_service)];
-    let source = route.source.as_str();
-    let services = VirtualHost {
-        request_headers_to_add: vec![
-            overwrite(headers::SOURCE, source),
-            overwrite(headers::ORIGIN_SOURCE, source),
-        ],
-        request_headers_to_remove: vec![headers::TOKEN.to_owned()],
-        ..virtual_host("services", "*", routes)
+    let routes = [vec![datapath(route, gateway)], forwarded(route, gateway), services(route, gateway)];
+    let host = VirtualHost {
+        request_headers_to_remove: [headers::TOKEN, headers::TRANSIT_HASH, headers::TRANSIT_FLAG]
+            .map(str::to_owned)
+            .into(),
+        ..virtual_host("services", "*", routes.concat())
     };
     resource(&RouteConfiguration {
-        typed_per_filter_config: [(TOKEN_AUTH.to_owned(), token_of(route))].into(),
-        ..route_config(routes_from(&route.source), Side::External, gateway, vec![services])
+        typed_per_filter_config: [(TOKEN_AUTH.to_owned(), source_of(route))].into(),
+        // The listener by which a request leaves this gateway names itself in errors, not both that it passes.
+        response_headers_to_add: Gateway::helpful_headers().into(),
+        ..route_config(routes_from(&route.source), gateway, vec![host])
     })
 }
 
@@ -65,4 +61,36 @@ fn datapath(route: &InboundRoute, gateway: &Gateway) -> Route {
         ],
         ..Route::default()
     }
+}
+
+/// This domain's services. They get what the route adds, and no token; as source the domain that proved itself; and as
+/// origin that domain too, or one of those whose requests it brings.
+fn services(route: &InboundRoute, gateway: &Gateway) -> Vec<Route> {
+    let service = |headers| {
+        let action = RouteAction {
+            host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteHeader(headers::HOST.to_owned())),
+            ..service_action(headers::CLUSTER)
+        };
+        Route {
+            request_headers_to_remove: vec![headers::TOKEN_REVISION.to_owned()],
+            response_headers_to_add: gateway.passed_errors().into(),
+            ..route_to(any_path(headers), action)
+        }
+    };
+    let origins: Vec<&DomainId> = route.origins.iter().collect();
+    let brought = (!origins.is_empty()).then(|| Route {
+        request_headers_to_add: service_headers(route),
+        ..service(vec![one_of(headers::ORIGIN_SOURCE, &origins)])
+    });
+    let mut own = Route { request_headers_to_add: service_headers(route), ..service(Vec::new()) };
+    own.request_headers_to_add.push(overwrite(headers::ORIGIN_SOURCE, route.source.as_str()));
+    brought.into_iter().chain([own]).flat_map(with_connect_to_service).collect()
+}
+
+fn service_headers(route: &InboundRoute) -> Vec<HeaderValueOption> {
+    // Envoy takes what stands between two of them for a command.
+    let literal = |value: &str| value.replace('%', "%%");
+    let added = route.request_headers.iter();
+    let added = added.map(|header| overwrite(&header.name, literal(header.value.expose())));
+    added.chain([overwrite(headers::SOURCE, route.source.as_str())]).collect()
 }

@@ -1,0 +1,99 @@
+//! Requests of other domains for other domains, of which this gateway forwards those that it was told to.
+//!
+//! They go on by the transit listener, which sends them as the internal one sends those of applications: by the route to
+//! their destination, with its token. Only where they began stays as it is.
+
+use envoy_types::pb::envoy::config::route::v3::{
+    HeaderMatcher, Route, RouteAction,
+    route_action::{ClusterSpecifier, HostRewriteSpecifier},
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::MatchPattern};
+use model::{DomainId, Forward, InboundRoute};
+
+use super::{any_path, header_matches, refusal, route_action, route_to, with_connect};
+use crate::gateway::Gateway;
+use crate::headers::{self, append, overwrite, overwrite_if_present};
+use crate::transit::TRANSIT;
+
+/// The routes of what `route`'s source asks of other domains.
+pub(super) fn forwarded(route: &InboundRoute, gateway: &Gateway) -> Vec<Route> {
+    let permitted = route.forwards.iter().flat_map(|forward| permitted(forward, &route.source, gateway));
+    let looped = refusal(gateway, 508, "transit_loop", "the request has passed this gateway before.");
+    let other =
+        refusal(gateway, 403, "forward_not_allowed", "this domain may not be called by way of this one.");
+    let refused = |refusal: Route, headers: Vec<HeaderMatcher>| {
+        with_connect(Route {
+            r#match: Some(any_path([elsewhere(gateway).to_vec(), headers].concat())),
+            ..refusal
+        })
+    };
+    let looped = if route.forwards.is_empty() {
+        Vec::new()
+    } else {
+        refused(looped, vec![has_passed(gateway)]).into()
+    };
+    looped.into_iter().chain(permitted).chain(refused(other, Vec::new())).collect()
+}
+
+/// What goes to one destination: requests that began where `source` may say so, and its own. Who names no origin that it
+/// may name, or several, is taken for the origin itself.
+fn permitted(forward: &Forward, source: &DomainId, gateway: &Gateway) -> Vec<Route> {
+    let host = matches(headers::HOST, format!(r"[\w-]+\.{}\.svc", forward.destination));
+    let (own, named): (Vec<_>, Vec<_>) = forward.origins.iter().partition(|origin| *origin == source);
+    let kept = (!named.is_empty()).then(|| {
+        let origin = one_of(headers::ORIGIN_SOURCE, &named);
+        Route { r#match: Some(any_path(vec![host.clone(), origin])), ..onward(gateway) }
+    });
+    let overwritten = (!own.is_empty()).then(|| {
+        let mut route = onward(gateway);
+        route.request_headers_to_add.push(overwrite(headers::ORIGIN_SOURCE, source.as_str()));
+        Route { r#match: Some(any_path(vec![host])), ..route }
+    });
+    kept.into_iter().chain(overwritten).flat_map(with_connect).collect()
+}
+
+/// To the transit listener, which says whose next request it is, and is named in errors.
+fn onward(gateway: &Gateway) -> Route {
+    let domain = &gateway.domain;
+    let action = RouteAction {
+        host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteHeader(headers::HOST.to_owned())),
+        ..route_action(ClusterSpecifier::Cluster(TRANSIT.to_owned()))
+    };
+    Route {
+        request_headers_to_add: vec![append(headers::VIA, via(domain))],
+        // Addresses of one partner are none of another's business.
+        request_headers_to_remove: vec![headers::FORWARDED_FOR.to_owned()],
+        response_headers_to_add: vec![overwrite_if_present(
+            headers::DATAPATH,
+            format!("{domain}, %RESP({})%", headers::DATAPATH),
+        )],
+        ..route_to(any_path(Vec::new()), action)
+    }
+}
+
+/// The host is a service of another domain.
+fn elsewhere(gateway: &Gateway) -> [HeaderMatcher; 2] {
+    let own = header_matches(headers::HOST, MatchPattern::Suffix(format!(".{}.svc", gateway.domain)));
+    [matches(headers::HOST, r"[^,]*\.svc".to_owned()), HeaderMatcher { invert_match: true, ..own }]
+}
+
+fn has_passed(gateway: &Gateway) -> HeaderMatcher {
+    let entry = via(&gateway.domain).replace('.', r"\.");
+    matches(headers::VIA, format!(r"(?:.*[,\s])?{entry}(?:[,\s(].*)?"))
+}
+
+/// How this gateway names itself to those after it.
+fn via(domain: &DomainId) -> String {
+    format!("1.1 {domain}.svc")
+}
+
+/// The header is there once, and names one of the domains.
+pub(super) fn one_of(header: &str, domains: &[&DomainId]) -> HeaderMatcher {
+    let names: Vec<&str> = domains.iter().map(|domain| domain.as_str()).collect();
+    matches(header, names.join("|"))
+}
+
+/// The whole of the header's value matches `regex` (RE2); a repeated header's values are one, joined by commas.
+fn matches(header: &str, regex: String) -> HeaderMatcher {
+    header_matches(header, MatchPattern::SafeRegex(RegexMatcher { regex, ..RegexMatcher::default() }))
+}
