@@ -32,7 +32,7 @@ use self::settings::{certificates, dns_settings, gateway_settings};
 use self::source::Source;
 use self::xds_server::XdsServer;
 use crate::admin;
-use crate::config::{Config, Mode, reachable};
+use crate::config::{Config, Mode, Protocol, reachable};
 use crate::handshake::{self, Acceptance, Destination, Ledger, Outcomes, negotiate_all};
 use crate::program::{Certificates, Gateways, Programmer};
 use crate::programmed::keep_programmed;
@@ -158,7 +158,8 @@ impl App {
         let (report_in, report) = watch::channel(SourceReport::new(source.kind()));
         let (snapshots_in, mut snapshots) =
             watch::channel(Arc::new(Snapshot::empty(identity.domain.clone())));
-        let index = Index::new(identity.domain.clone(), identity.key.clone(), Kind::ALL);
+        let index = Index::new(identity.domain.clone(), identity.key.clone(), Kind::ALL)
+            .with_client_certificates(config.protocol != Protocol::NoTls);
         let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
         let translator = Translator::new(&identity.domain, gateway_settings(&config, &certificates));
         let replicas = source.replicas(&identity.instance, &gateways.clients, &mut parts, &stop);
@@ -181,6 +182,7 @@ impl App {
             dns: Arc::clone(&dns_metrics),
             handshakes: handshakes.clone(),
             certificate: certificates.external.clone(),
+            client_certificate: certificates.client.clone(),
         };
         parts.spawn(named("the admin interface", admin::serve(admin, observer, stop.clone())));
         let store = Store::open(config.source.state().join("envoy"));

@@ -80,6 +80,9 @@ impl Collector for Metrics {
         gauge("envoy_resources", "Resources by Envoy, type and state", resources)?;
         let expiry = status.certificate.iter().map(|certificate| (vec![], certificate.not_after.as_second()));
         gauge("certificate_expiry_seconds", "End of the external certificate, Unix time", expiry.collect())?;
+        let expiry = status.client_certificate.iter();
+        let expiry = expiry.map(|certificate| (vec![], certificate.not_after.as_second())).collect();
+        gauge("client_certificate_expiry_seconds", "End of the client certificate, Unix time", expiry)?;
 
         let mut counter = |name: &str, help: &str, label: &str, values: &BTreeMap<String, u64>| {
             let first = ConstCounter::new(0_u64);
@@ -125,6 +128,7 @@ mod tests {
             r#"networkmesh_route_token_expiry_seconds{route="alice-bob",direction="outbound"} 1000"#,
             r#"networkmesh_envoy_resources{node="gateway",type="Cluster",state="acked"} 1"#,
             "networkmesh_certificate_expiry_seconds{} 2000",
+            "networkmesh_client_certificate_expiry_seconds{} 2000",
             r#"networkmesh_handshakes_total{outcome="Answered"} 5"#,
             r#"networkmesh_dns_responses_total{rcode="NXDOMAIN"} 4"#,
         ] {

@@ -132,10 +132,19 @@ impl Gateways {
         (Self { cache: Cache::new(), clients: Clients::new(), programmed }, programmed_in)
     }
 
-    /// Returns once every connected gateway, and at least one, accepts the `token` from `source`.
+    /// Returns once every connected gateway, and at least one, accepts the `token` from `source`. Where another domain's
+    /// gateway brings the source's requests, the token lets nobody in, and no gateway is told of it.
     pub(crate) async fn accept_token(&self, source: &DomainId, token: &Token) {
         let has_token = |snapshot: &Snapshot| accepts(snapshot, source, token);
-        self.hold(ResourceType::RouteConfiguration, &envoy::routes_from(source), has_token).await;
+        let is_carried = |snapshot: &Snapshot| {
+            snapshot.inbound.get(source).is_some_and(|route| route.carrier.is_some()) && has_token(snapshot)
+        };
+        let mut programmed = self.programmed.clone();
+        let routes = envoy::routes_from(source);
+        tokio::select! {
+            Ok(_) = programmed.wait_for(|snapshot| is_carried(snapshot)) => {}
+            () = self.hold(ResourceType::RouteConfiguration, &routes, has_token) => {}
+        }
     }
 
     /// Returns once every connected gateway, and at least one, sends the `token` to `destination`.

@@ -53,6 +53,9 @@ pub struct Status {
     /// Certificate of the external listener, where that speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
+    /// Certificate that gateways of other domains are shown, where a route has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<CertificateStatus>,
 }
 
 /// Who does the controller's part.
@@ -75,12 +78,19 @@ const CONDITIONS: [&str; 5] = ["Accepted", "Programmed", "Reachable", "Authentic
 pub struct RouteStatus {
     /// Name of the `DomainRoute`.
     pub name: String,
-    /// `outbound` or `inbound`.
+    /// `outbound`, `inbound`, or `forward`: it is between two other domains, and passes this one.
     pub direction: String,
-    /// The domain at the other end.
+    /// The domain at the other end; both ends, `alice → dave`, where it passes this domain.
     pub peer: String,
-    /// `Token` or `None`.
+    /// `Token`, `MTLS` or `None`; empty where it passes this domain.
     pub authentication: String,
+    /// The domains that requests pass, from the source to the destination, where others forward them: as their gateways say
+    /// themselves, or else as far as the routes of this domain tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
+    /// The domain whose gateway brings the requests, if it is not the peer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<String>,
     /// The peer's gateway, of an outbound route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -221,6 +231,8 @@ pub(crate) mod tests {
                 direction: "outbound".to_owned(),
                 peer: "bob".to_owned(),
                 authentication: "Token".to_owned(),
+                path: Vec::new(),
+                carrier: None,
                 endpoint: None,
                 token_revisions: vec![2, 3],
                 token_expires: Some(at(1000)),
@@ -242,6 +254,7 @@ pub(crate) mod tests {
             },
             handshakes: BTreeMap::from([("Answered".to_owned(), 5)]),
             certificate: Some(CertificateStatus { not_after: at(2000), error: None }),
+            client_certificate: Some(CertificateStatus { not_after: at(2000), error: None }),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A `ClusterDomainRoute` → the `DomainRoute`s of the two sides that live here.
+//! A `ClusterDomainRoute` → the `DomainRoute`s of its domains that live here: both ends, and those that forward in between.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -7,6 +7,7 @@ use model::api::{ClusterDomainRoute, DomainRoute, TokenConfig};
 use model::{Object, expand_cluster_route};
 
 use crate::action::Action;
+use crate::detour::forwarders;
 use crate::report;
 use crate::tokens::needs_token;
 use crate::world::{Place, World, is_terminating};
@@ -36,13 +37,20 @@ pub(crate) fn owner_of(route: &DomainRoute) -> Option<&str> {
     is_ours.then_some(owner.name.as_str())
 }
 
-/// The namespaces of the ends of a route that live here.
-pub(crate) fn homes<'a>(world: &World, cluster_route: &'a ClusterDomainRoute) -> Vec<&'a str> {
+/// The namespaces of the domains of a route that live here.
+pub(crate) fn homes<'a>(world: &'a World, cluster_route: &'a ClusterDomainRoute) -> Vec<&'a str> {
+    let mut domains = domains(world, cluster_route);
+    domains.retain(|domain| world.is_home(domain));
+    domains
+}
+
+/// The ends of a route, and the domains that forward in between.
+fn domains<'a>(world: &'a World, cluster_route: &'a ClusterDomainRoute) -> Vec<&'a str> {
     let route = &cluster_route.spec.route;
-    let mut ends = vec![route.source.as_str(), route.destination.as_str()];
-    ends.dedup();
-    ends.retain(|end| world.is_home(end));
-    ends
+    let mut domains = vec![route.source.as_str(), route.destination.as_str()];
+    domains.dedup();
+    domains.extend(forwarders(world, route));
+    domains
 }
 
 /// Makes the `DomainRoute`s what they should be, unless they would be wrong: then the last good ones stay.
@@ -57,7 +65,7 @@ fn follow(world: &World, cluster_route: &ClusterDomainRoute) -> (Vec<Action>, Re
         if wanted.is_empty() { Err(nobody_here(cluster_route)) } else { missing_key(world, &wanted) };
     let mut actions: Vec<Action> = world
         .owned_by(&cluster_route.name_any())
-        .filter(|route| is_misplaced(cluster_route, route))
+        .filter(|route| is_misplaced(world, cluster_route, route))
         .filter_map(delete)
         .collect();
     let mut in_the_way = Vec::new();
@@ -163,11 +171,12 @@ fn nobody_here(cluster_route: &ClusterDomainRoute) -> Refusal {
     }
 }
 
-/// Whether `route`, which belongs to `cluster_route`, is none of those that it wants. It stays where its end of the
-/// route has left the cluster: what a domain leaves behind is its operator's.
-fn is_misplaced(cluster_route: &ClusterDomainRoute, route: &DomainRoute) -> bool {
-    let ends = [&cluster_route.spec.route.source, &cluster_route.spec.route.destination];
-    route.name_any() != cluster_route.name_any() || !ends.contains(&&route.namespace().unwrap_or_default())
+/// Whether `route`, which belongs to `cluster_route`, is none of those that it wants. It stays where its domain has left the
+/// cluster: what a domain leaves behind is its operator's.
+fn is_misplaced(world: &World, cluster_route: &ClusterDomainRoute, route: &DomainRoute) -> bool {
+    let namespace = route.namespace().unwrap_or_default();
+    route.name_any() != cluster_route.name_any()
+        || !domains(world, cluster_route).contains(&namespace.as_str())
 }
 
 fn is_same(existing: &DomainRoute, wanted: &DomainRoute) -> bool {

@@ -15,6 +15,7 @@ mod act;
 mod action;
 mod board;
 mod cluster_route;
+mod detour;
 mod gateways;
 mod lease;
 mod namespaces;

@@ -9,6 +9,7 @@ use model::api::{ClusterDomainRoute, Domain, DomainRoute, Gateway};
 use model::{DomainId, FieldErrors, Heartbeats, public_key_of};
 
 use crate::cluster_route::owner_of;
+use crate::detour::transit_of;
 use crate::namespaces::{DELETED_LABEL, PARTNER};
 use crate::watch::{Change, Kind, Object};
 
@@ -99,6 +100,8 @@ pub(crate) struct World {
     heartbeats: BTreeMap<String, Heartbeats>,
     /// Names of the `ClusterDomainRoute`s by the domains at their ends.
     ends: BTreeMap<String, BTreeSet<String>>,
+    /// Names of the `ClusterDomainRoute`s that make a detour: which domains forward for one, others of them tell.
+    detours: BTreeSet<String>,
     /// The `DomainRoute`s by the name of the `ClusterDomainRoute` that they say they belong to.
     owned: BTreeMap<String, BTreeSet<Place>>,
     /// What was listed so far, of the kinds that are being listed.
@@ -209,8 +212,18 @@ impl World {
                 for end in [&route.spec.route.source, &route.spec.route.destination] {
                     self.ends.entry(end.clone()).or_default().insert(place.name.clone());
                 }
-                self.cluster_routes.insert(place.name.clone(), *route);
-                BTreeSet::from([Key::ClusterRoute(place.name)])
+                let mut keys = BTreeSet::from([Key::ClusterRoute(place.name.clone())]);
+                let after = transit_of(&route.spec.route).map(str::to_owned);
+                let before = self.cluster_routes.get(&place.name).map(|before| &before.spec.route);
+                if before.and_then(transit_of) != after.as_deref() {
+                    keys.extend(self.of_detours());
+                }
+                match after {
+                    Some(_) => self.detours.insert(place.name.clone()),
+                    None => self.detours.remove(&place.name),
+                };
+                self.cluster_routes.insert(place.name, *route);
+                keys
             }
             Object::DomainRoute(route) => {
                 let mut keys = self.forget_owner(&place);
@@ -262,7 +275,8 @@ impl World {
             Kind::ClusterDomainRoute => {
                 self.forget_ends(name);
                 self.cluster_routes.remove(name);
-                BTreeSet::from([Key::ClusterRoute(name.clone())])
+                let others = if self.detours.remove(name) { self.of_detours() } else { BTreeSet::new() };
+                [Key::ClusterRoute(name.clone())].into_iter().chain(others).collect()
             }
             Kind::DomainRoute => {
                 let mut keys = self.forget_owner(place);
@@ -311,8 +325,14 @@ impl World {
     /// What a `Domain`, or its namespace, concerns.
     fn of_domain(&self, name: String) -> BTreeSet<Key> {
         let mut keys = self.of_ends(&name);
+        keys.extend(self.of_detours());
         keys.insert(Key::Namespace(name));
         keys
+    }
+
+    /// The `ClusterDomainRoute`s that make a detour.
+    fn of_detours(&self) -> BTreeSet<Key> {
+        self.detours.iter().cloned().map(Key::ClusterRoute).collect()
     }
 
     /// The `ClusterDomainRoute`s from and to a domain.

@@ -14,7 +14,7 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
 ///
 /// | name | answer |
 /// |---|---|
-/// | `<service>`, `<service>.<self>`, `<service>.<self>.svc` | the service's ready addresses, or the gateway's if its clients are to go through it |
+/// | `<service>`, `<service>.<self>`, `<service>.<self>.svc` | the service's ready addresses; the gateway's, if its clients are to go through it or it is really another host |
 /// | `<service>.<other>.svc`, where a route to `<other>` exists | the gateway's addresses |
 /// | the rest of `svc` | does not exist |
 ///
@@ -93,7 +93,7 @@ impl Zone {
 
     fn service(&self, snapshot: &Snapshot, name: &[u8], record_type: RecordType) -> Option<Answer> {
         let service = snapshot.services.get(str::from_utf8(name).ok()?)?;
-        Some(if service.through_gateway {
+        Some(if service.through_gateway || service.external.is_some() {
             addresses(self.gateway.iter().copied(), record_type)
         } else {
             addresses(service.endpoints.iter().map(SocketAddr::ip), record_type)
@@ -134,8 +134,8 @@ mod tests {
 
     use model::api::DomainRouteStatus;
     use model::{
-        Access, Affinity, Direct, DomainId, Endpoint, Host, Kind, ObjectRef, OutboundAuth, OutboundRoute,
-        PortScope, Protocol, Service, Timeouts, Trust, Way,
+        Access, Affinity, Direct, DomainId, Endpoint, Host, HostPort, Kind, ObjectRef, OutboundAuth,
+        OutboundRoute, PortScope, Protocol, Service, Timeouts, Transit, Trust, Way,
     };
 
     use super::*;
@@ -155,6 +155,12 @@ mod tests {
             has_ready_time: false,
             endpoints: endpoints.iter().map(|endpoint| endpoint.parse::<SocketAddr>().unwrap()).collect(),
         })
+    }
+
+    fn detour(destination: &DomainId, next: &Arc<OutboundRoute>) -> Arc<OutboundRoute> {
+        let domains = [next.destination.clone()].into();
+        let way = Way::Transit(Transit { domains, next: Arc::clone(next) });
+        Arc::new(OutboundRoute { way, ..OutboundRoute::clone(&route(destination)) })
     }
 
     fn route(destination: &DomainId) -> Arc<OutboundRoute> {
@@ -187,16 +193,22 @@ mod tests {
         Zone::new(&[GATEWAY.parse().unwrap()], DEFAULT_TTL)
     }
 
-    /// Domain `alice`, with a route to `bob`.
+    /// Domain `alice`, with a route to `bob`, and by way of bob to `dave`.
     fn alice() -> Snapshot {
         let mut snapshot = Snapshot::empty("alice".parse().unwrap());
         let bob: DomainId = "bob".parse().unwrap();
-        snapshot.outbound.insert(bob.clone(), route(&bob));
+        let to_bob = route(&bob);
+        let dave: DomainId = "dave".parse().unwrap();
+        snapshot.outbound.insert(dave.clone(), detour(&dave, &to_bob));
+        snapshot.outbound.insert(bob, to_bob);
+        let external = Some(HostPort { host: Host::Name("db.example.com".to_owned()), port: 443 });
+        let elsewhere = Service { external, ..Service::clone(&service("elsewhere", false, &[])) };
         for service in [
             service("web", false, &["192.0.2.2:80", "192.0.2.1:80", "192.0.2.1:81", "[2001:db8::1]:80"]),
             service("inner", true, &["192.0.2.9:80"]),
             service("down", false, &[]),
             service("four", false, &["192.0.2.3:80", "[::ffff:192.0.2.3]:80"]),
+            Arc::new(elsewhere),
         ] {
             snapshot.services.insert(service.name.clone(), service);
         }
@@ -229,8 +241,15 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_is_really_another_host_is_at_the_gateway() {
+        for name in ["elsewhere.", "elsewhere.alice.", "elsewhere.alice.svc."] {
+            assert_eq!(ask(name, RecordType::A), GATEWAY, "{name}");
+        }
+    }
+
+    #[test]
     fn the_services_of_a_domain_with_a_route_are_at_the_gateway() {
-        for name in ["web.bob.svc.", "kuscia-handshake.bob.svc."] {
+        for name in ["web.bob.svc.", "kuscia-handshake.bob.svc.", "web.dave.svc."] {
             assert_eq!(ask(name, RecordType::A), GATEWAY, "{name}");
             assert_eq!(ask(name, RecordType::AAAA), "NoData", "{name}");
         }

@@ -16,7 +16,7 @@ use crate::app::Identity;
 use crate::handshake::Outcomes;
 use crate::http::{Limits, Target, send};
 use crate::program::Gateways;
-use crate::program::tests::translator;
+use crate::program::tests::{certificates, translator};
 use crate::replicas::Replicas;
 use crate::source::{SourceKind, SourceReport};
 use crate::status::Complaints;
@@ -41,9 +41,11 @@ impl Interface {
         let (gateways, _) = Gateways::new(Arc::new(Snapshot::empty(domain.clone())));
         let (_, source) = watch::channel(SourceReport::new(SourceKind::Directory));
         let key = DomainKey::generate().expect("a key");
+        let identity = Identity { domain: domain.clone(), key, instance: "gateway".to_owned() };
+        let client_certificate = certificates(&identity).client;
         let observer = Observer {
             translator: translator(&domain),
-            identity: Identity { domain, key, instance: "gateway".to_owned() },
+            identity,
             source,
             gateways: gateways.clone(),
             replicas: Replicas::alone("gateway".to_owned()),
@@ -52,6 +54,7 @@ impl Interface {
             dns: Arc::default(),
             handshakes: Outcomes::default(),
             certificate: None,
+            client_certificate,
         };
         let stop = CancellationToken::new();
         tokio::spawn(super::serve(listener, observer, stop.clone()));

@@ -66,8 +66,8 @@ pub(super) fn gateway_settings(config: &Config, certificates: &Certificates) -> 
         authority_pem: certificates.authority_pem.clone(),
         handshake: reachable(config.listen.handshake),
         access_log: config.envoy.access_log.clone(),
-        trusted_proxies: Vec::new(),
-        tracing: None,
+        trusted_proxies: config.envoy.trusted_proxies.clone(),
+        tracing: config.envoy.tracing.clone(),
     }
 }
 

@@ -54,6 +54,9 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), CommandError> {
     if let Some(certificate) = &status.certificate {
         writeln!(out, "External certificate until {}", certificate.not_after)?;
     }
+    if let Some(certificate) = &status.client_certificate {
+        writeln!(out, "Client certificate until {}", certificate.not_after)?;
+    }
     writeln!(out, "DNS on {}: {}", status.dns.address, dns_answers(status))?;
 
     let mut routes = Table::new(["ROUTE", "DIRECTION", "AUTHENTICATION", "TOKEN", "EXPIRES", "STATE"]);
@@ -62,13 +65,23 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), CommandError> {
         routes.row([
             route.name.clone(),
             route.direction.clone(),
-            route.authentication.clone(),
+            or_dash(route.authentication.clone()),
             or_dash(revisions.join(",")),
             or_dash(route.token_expires.map(|time| time.to_string()).unwrap_or_default()),
             state(route),
         ]);
     }
     write!(out, "\n{routes}")?;
+
+    let mut detours = Table::new(["DETOUR", "DIRECTION", "PATH"]);
+    let mut takes_detours = false;
+    for route in status.routes.iter().filter(|route| !route.path.is_empty()) {
+        takes_detours = true;
+        detours.row([route.name.clone(), route.direction.clone(), route.path.join(" → ")]);
+    }
+    if takes_detours {
+        write!(out, "\n{detours}")?;
+    }
 
     let mut services = Table::new(["SERVICE", "SCOPE", "ENDPOINTS"]);
     for service in &status.services {

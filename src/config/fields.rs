@@ -103,6 +103,15 @@ impl Fields {
         self.check(name, number)
     }
 
+    /// Reads a part of a hundred, which need not be whole.
+    pub(super) fn percentage(&mut self, name: &'static str) -> Option<f64> {
+        let value = self.take(name)?;
+        let percentage = value.as_f64().filter(|part| (0.0..=100.0).contains(part)).ok_or_else(|| {
+            Problem::new(format!("{value} is no percentage"), "give a number from 0 to 100, without quotes")
+        });
+        self.check(name, percentage)
+    }
+
     /// Reads an object within this one. A missing one is read as one without fields, so that its defaults apply.
     pub(super) fn section<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
         let values = match self.take(name) {

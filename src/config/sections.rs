@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certs::DEFAULT_LEAF_LIFETIME;
-use envoy::{AccessLog, XdsTls};
+use envoy::{AccessLog, Tracing, XdsTls};
 use ipnet::IpNet;
-use model::{Host, NameError, Problem};
+use model::{Host, HostPort, NameError, Problem};
 use xds::ListenAddress;
 
 use super::listen::{parse_address, reachable, read_address};
@@ -47,7 +47,10 @@ impl Xds {
     }
 }
 
-/// Section `envoy`: what goes into Envoy's bootstrap.
+/// The part of the requests that is traced unless configured, in percent.
+const DEFAULT_SAMPLING: f64 = 1.0;
+
+/// Section `envoy`: how the mesh's Envoy is set up.
 #[derive(Clone, Debug)]
 pub struct Envoy {
     /// Where Envoy's own administration interface listens.
@@ -56,6 +59,10 @@ pub struct Envoy {
     pub xds_tls: Option<XdsTls>,
     /// Where Envoy writes its access logs.
     pub access_log: AccessLog,
+    /// Proxies that are believed what they say of their clients' addresses.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where and of what Envoy tells by OpenTelemetry.
+    pub tracing: Option<Tracing>,
 }
 
 impl Envoy {
@@ -76,8 +83,33 @@ impl Envoy {
             admin: read_address(fields, "admin", "127.0.0.1:9901", |text| parse_address(text, folder)),
             xds_tls,
             access_log: access_log.unwrap_or(AccessLog::Stdout),
+            trusted_proxies: fields.list("trustedProxies", parse_network).unwrap_or_default(),
+            tracing: fields.optional_section("tracing", read_tracing).flatten(),
         }
     }
+}
+
+fn read_tracing(fields: &mut Fields) -> Option<Tracing> {
+    fields.require("collector", "give the collector's address, such as http://127.0.0.1:4317");
+    let collector = fields.parse("collector", parse_collector);
+    let sampling = fields.percentage("samplingPercent").unwrap_or(DEFAULT_SAMPLING);
+    Some(Tracing { collector: collector?, sampling })
+}
+
+/// `http://host:port`: Envoy speaks OTLP over gRPC without TLS.
+fn parse_collector(text: &str) -> Result<HostPort, Problem> {
+    let collector = || {
+        let uri: ::http::Uri = text.parse().ok()?;
+        let is_plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
+        let is_place = is_plain && !uri.authority()?.as_str().contains('@');
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        let port = uri.port_u16().filter(|port| is_place && *port != 0)?;
+        Some(HostPort { host, port })
+    };
+    collector().ok_or_else(|| {
+        let problem = format!("{text:?} is not the address of an OpenTelemetry collector");
+        Problem::new(problem, "write it as http://HOST:PORT, with the collector's port for gRPC, often 4317")
+    })
 }
 
 fn read_xds_tls(fields: &mut Fields, folder: &Path) -> Option<XdsTls> {

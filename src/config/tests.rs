@@ -74,6 +74,7 @@ fn a_domain_and_its_key_are_enough() {
     assert_eq!(config.listen.admin, tcp("127.0.0.1:9091"));
     assert_eq!(config.envoy.admin, tcp("127.0.0.1:9901"));
     assert_eq!(config.envoy.access_log, AccessLog::Stdout);
+    assert!(config.envoy.trusted_proxies.is_empty() && config.envoy.tracing.is_none());
     assert!(config.dns.upstreams.is_empty());
     assert_eq!(
         config.dns.recursion.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -305,6 +306,52 @@ fn tls_needs_all_its_files_on_both_sides() {
     assert!(paths(server).starts_with("envoy.xdsTLS.certificateFile "));
     assert_eq!(paths(&TLS.replace("10.0.0.7", "https://mesh")), "envoy.xdsTLS.serverName");
     assert_eq!(paths(&TLS.replace("clientCAFile: a", "caFile: a")), "xds.tls.clientCAFile xds.tls.caFile");
+}
+
+#[test]
+fn proxies_that_are_trusted_are_networks_or_addresses() {
+    let config = load("envoy: {trustedProxies: [10.0.0.0/8, 192.0.2.7, '2001:db8::/32']}").expect("is good");
+    let proxies: Vec<String> = config.envoy.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
+    let (path, told) = complaint("envoy: {trustedProxies: [10.0.0.0/8, proxy.example.com]}");
+    assert_eq!(path, "envoy.trustedProxies[1]");
+    assert!(told.contains("10.0.0.0/8"), "{told}");
+}
+
+#[test]
+fn tracing_goes_to_a_collector_without_tls_at_a_port() {
+    let tracing = |lines: &str| load(&format!("envoy: {{tracing: {lines}}}")).expect("is good").envoy.tracing;
+    for (collector, place) in [
+        ("http://otel.example.com:4317", "otel.example.com:4317"),
+        ("http://127.0.0.1:4317/", "127.0.0.1:4317"),
+        ("http://[2001:db8::1]:4317", "[2001:db8::1]:4317"),
+    ] {
+        let tracing = tracing(&format!("{{collector: '{collector}'}}")).expect("is given");
+        assert_eq!((tracing.collector.to_string().as_str(), tracing.sampling), (place, 1.0));
+    }
+    let all = tracing("{collector: 'http://a:1', samplingPercent: 100}").expect("is given");
+    let few = tracing("{collector: 'http://a:1', samplingPercent: 0.01}").expect("is given");
+    assert_eq!((all.sampling, few.sampling), (100.0, 0.01));
+
+    for collector in [
+        "https://a:4317",
+        "http://a",
+        "http://a:0",
+        "http://a:4317/v1/traces",
+        "http://a:1?b",
+        "http://u@a:1",
+        "a:1",
+        "",
+    ] {
+        let (path, told) = complaint(&format!("envoy: {{tracing: {{collector: '{collector}'}}}}"));
+        assert_eq!(path, "envoy.tracing.collector", "{collector}");
+        assert!(told.contains("http://HOST:PORT"), "{told}");
+    }
+    for percent in ["-1", "100.1", "all", "'5'"] {
+        let lines = format!("envoy: {{tracing: {{collector: 'http://a:1', samplingPercent: {percent}}}}}");
+        assert_eq!(complaint(&lines).0, "envoy.tracing.samplingPercent", "{percent}");
+    }
+    assert_eq!(complaint("envoy: {tracing: {samplingPercent: 5}}").0, "envoy.tracing.collector");
 }
 
 #[test]

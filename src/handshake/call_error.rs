@@ -1,6 +1,7 @@
 //! What can go wrong in a call to a destination.
 
-use ::http::StatusCode;
+use ::http::{Response, StatusCode};
+use bytes::Bytes;
 use certs::Fingerprint;
 use model::DomainId;
 use proto::handshake::Status;
@@ -9,6 +10,9 @@ use crate::http::Error;
 
 /// Longest part of a peer's message that is repeated.
 const MAX_QUOTED_CHARS: usize = 300;
+
+/// Longest part of a `Kuscia-Error-Message` that is read: each of the gateways that it names takes some fifty characters.
+const MAX_HOPS_CHARS: usize = 2000;
 
 /// A handshake that brought no token, or a probe that brought no state.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,15 @@ pub(super) enum CallError {
 impl CallError {
     pub(super) fn internal(error: impl std::fmt::Display) -> Self {
         Self::Internal(error.to_string())
+    }
+
+    /// A gateway's answer that is an error, or no answer of a handshake service.
+    pub(super) fn of_response(response: &Response<Bytes>) -> Self {
+        let hops = response.headers().get("kuscia-error-message").and_then(|value| value.to_str().ok());
+        let body = || String::from_utf8_lossy(response.body()).into_owned();
+        let message = hops.map_or_else(body, ToOwned::to_owned);
+        let message = message.chars().filter(|c| !c.is_control()).take(MAX_HOPS_CHARS).collect();
+        Self::Http { status: response.status(), message }
     }
 
     pub(super) fn bad_answer(destination: &DomainId, problem: &str) -> Self {
@@ -103,7 +116,8 @@ pub(super) struct PeerRefusal {
 
 /// One word for why a destination refused: what it says itself, or what Kuscia's words mean.
 pub(super) fn refusal_reason(status: &Status) -> &'static str {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 9] = [
+        "AddressNotAllowed",
         "RouteMissing",
         "KeyUnknownToPeer",
         "PeerKeyDiffers",

@@ -7,7 +7,7 @@ use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use certs::DomainKey;
 use jiff::Timestamp;
-use model::{DomainId, TOKEN_BYTES, TokenMethod, TokenSettings, TokenValue};
+use model::{DomainId, OutboundRoute, TOKEN_BYTES, Token, TokenMethod, TokenSettings, TokenValue, Way};
 use proto::handshake::{
     Ciphertext, HandshakeKind, HandshakeRequest, HandshakeResponse, StatusResponse, TokenConfig, TokenState,
 };
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::call_error::{CallError, PeerRefusal, quoted, refusal_reason};
 use super::mint::SHARE_BYTES;
+use super::proof;
 use super::signing::{WrongSignature, sign_request, verify_answer};
 use crate::http::{Cause, Limits, Target, send};
 
@@ -152,20 +153,22 @@ impl HandshakeClient {
         Ok(TokenValue::new(*token))
     }
 
-    /// Asks `destination` for the state of the token of `revision`, and proves with `token` that this domain has it.
-    pub(super) async fn probe(
-        &self,
-        destination: &DomainId,
-        revision: i64,
-        token: &TokenValue,
-    ) -> Result<TokenState, CallError> {
-        let token = Zeroizing::new(token.header_value());
-        let mut token = HeaderValue::from_str(&token).map_err(CallError::internal)?;
-        token.set_sensitive(true);
+    /// Asks the destination of `route` for the state of `token`, and proves that this domain has it: with the token, or
+    /// where others forward the request, without giving it away.
+    pub(super) async fn probe(&self, route: &OutboundRoute, token: &Token) -> Result<TokenState, CallError> {
+        let destination = &route.destination;
+        let (name, value) = match route.way {
+            Way::Direct(_) => ("kuscia-token", Zeroizing::new(token.value.header_value())),
+            Way::Transit(_) => {
+                (proof::HEADER, Zeroizing::new(proof::proof(token, &self.domain, destination)))
+            }
+        };
+        let mut value = HeaderValue::from_str(&value).map_err(CallError::internal)?;
+        value.set_sensitive(true);
         let request = self
             .request(Method::GET, destination)
-            .header("kuscia-token-revision", revision)
-            .header("kuscia-token", token);
+            .header("kuscia-token-revision", token.revision)
+            .header(name, value);
         let response = self.call(destination, request, Bytes::new(), PROBE_TIMEOUT).await?;
         let answer: StatusResponse = serde_json::from_slice(response.body())
             .map_err(|_| CallError::bad_answer(destination, "the answer is not its JSON"))?;
@@ -201,12 +204,10 @@ impl HandshakeClient {
         let request = request.body(body).map_err(CallError::internal)?;
         let response = self.send(destination, request, total).await?;
         if response.status() == StatusCode::OK {
-            return Ok(response);
+            Ok(response)
+        } else {
+            Err(CallError::of_response(&response))
         }
-        let hops = response.headers().get("kuscia-error-message").and_then(|value| value.to_str().ok());
-        let body = || String::from_utf8_lossy(response.body()).into_owned();
-        let message = hops.map_or_else(body, ToOwned::to_owned);
-        Err(CallError::Http { status: response.status(), message: quoted(&message) })
     }
 
     async fn send(

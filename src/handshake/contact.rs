@@ -2,16 +2,15 @@
 //!
 //! Three conditions, each of which takes the one before it: `Reachable`, `Authenticated`, `DataPath`.
 
-use ::http::Response;
-use bytes::Bytes;
 use jiff::Timestamp;
 use model::api::{Condition, ConditionStatus, DomainRouteStatus, Time};
-use model::{DomainId, StatusChange};
+use model::{DomainId, OutboundAuth, StatusChange};
 use proto::handshake::TokenState;
 
 use super::call_error::CallError;
-use super::findings::{DataPath, Finding, Layer, headers_stripped, of_data_path};
+use super::findings::{DataPath, Finding, Layer, headers_stripped};
 use super::ledger::LedgerError;
+use super::path::Path;
 
 const DATA_PATH: &str = "DataPath";
 
@@ -43,7 +42,7 @@ pub(super) struct Contact {
 struct Shown {
     status: ConditionStatus,
     reason: &'static str,
-    /// What is wrong, for people; empty where nothing is.
+    /// What is wrong, or else what is worth to know, for people.
     message: String,
 }
 
@@ -109,13 +108,35 @@ impl Contact {
         })
     }
 
-    /// What came of a request with the token to the datapath host of `destination`.
-    pub(super) fn data_path(answer: &Result<Response<Bytes>, CallError>, destination: &DomainId) -> Self {
-        let shown = match of_data_path(answer, destination) {
-            DataPath::Open(reason) => Shown::good(reason),
-            DataPath::Closed(reason, message) => Shown::bad(reason, message),
+    /// What came of a request to the datapath host of the destination, to which handshakes get through.
+    pub(super) fn data_path(shown: &DataPath) -> Self {
+        let shown = match shown {
+            DataPath::Open { reason, path } => Shown::open(reason, path.as_ref()),
+            DataPath::Closed(Finding { reason, message, .. }) => Shown::bad(reason, message.clone()),
         };
         Self { link: None, data_path: Some(shown), is_negotiated: false }
+    }
+
+    /// What came of a request to the datapath host of a destination with which there are no handshakes.
+    pub(super) fn without_token(shown: &DataPath, auth: &OutboundAuth) -> Self {
+        let (link, data_path) = match shown {
+            DataPath::Open { reason, path } => {
+                let authenticated = match auth {
+                    OutboundAuth::Mtls => "CertificateAccepted",
+                    OutboundAuth::None | OutboundAuth::Token { .. } => "NotNeeded",
+                };
+                let link = (Shown::good("Answered"), Shown::good(authenticated));
+                (link, Shown::open(reason, path.as_ref()))
+            }
+            DataPath::Closed(Finding { layer: Layer::Reach, reason, message }) => {
+                ((Shown::bad(reason, message.clone()), Shown::unknown()), Shown::unknown())
+            }
+            DataPath::Closed(Finding { layer: Layer::Trust, reason, message }) => {
+                let link = (Shown::good("Answered"), Shown::bad(reason, message.clone()));
+                (link, Shown::not_let_in())
+            }
+        };
+        Self { link: Some(link), data_path: Some(data_path), is_negotiated: false }
     }
 
     /// What is wrong, for people.
@@ -160,6 +181,12 @@ impl Shown {
         Self { status: ConditionStatus::True, reason, message: String::new() }
     }
 
+    /// The way that requests take is worth to know where it is a detour.
+    fn open(reason: &'static str, path: Option<&Path>) -> Self {
+        let detour = path.filter(|path| !path.by_way_of.is_empty());
+        Self { message: detour.map(ToString::to_string).unwrap_or_default(), ..Self::good(reason) }
+    }
+
     fn bad(reason: &'static str, message: String) -> Self {
         Self { status: ConditionStatus::False, reason, message }
     }
@@ -168,6 +195,12 @@ impl Shown {
     fn unknown() -> Self {
         let message = "the destination's gateway is not reached: see Reachable".to_owned();
         Self { status: ConditionStatus::Unknown, reason: "NotReached", message }
+    }
+
+    /// The gateway is reached, and lets nothing in.
+    fn not_let_in() -> Self {
+        let message = "the destination does not let this domain in: see Authenticated".to_owned();
+        Self { status: ConditionStatus::Unknown, reason: "NotAuthenticated", message }
     }
 
     fn condition(&self, type_: &str) -> StatusChange {
@@ -210,12 +243,12 @@ mod tests {
         Contact::failed(&error.into(), Some(&finding))
     }
 
-    fn data_path_of(status: u16) -> Contact {
-        let response = Response::builder()
-            .status(status)
-            .header("kuscia-datapath", "bob")
-            .header("kuscia-error-message", "<alice/a/internal> => <bob/b/external $x$ y>");
-        Contact::data_path(&Ok(response.body(Bytes::new()).expect("is valid")), &bob())
+    fn open(header: &str) -> DataPath {
+        DataPath::Open { reason: "Answered", path: Path::of_header(header).ok() }
+    }
+
+    fn closed(layer: Layer, reason: &'static str) -> DataPath {
+        DataPath::Closed(Finding { layer, reason, message: format!("it is {reason}; mend it") })
     }
 
     #[test]
@@ -229,7 +262,10 @@ mod tests {
         assert_eq!(status.conditions[0].message, "it hangs; shake it");
         assert!(status.is_destination_unreachable && !status.is_destination_authorized);
 
-        let well = after(&data_path_of(200), &after(&Contact::negotiated(), &DomainRouteStatus::default()));
+        let well = after(
+            &Contact::data_path(&open("bob")),
+            &after(&Contact::negotiated(), &DomainRouteStatus::default()),
+        );
         assert_eq!(shown(&well)[2], ("DataPath", ConditionStatus::True, "Answered"));
         let status = after(&unreachable(), &well);
         assert_eq!(shown(&status)[2], ("DataPath", ConditionStatus::Unknown, "NotReached"));
@@ -278,7 +314,7 @@ mod tests {
     #[test]
     fn the_data_path_is_a_condition_of_its_own() {
         let well = after(&Contact::negotiated(), &DomainRouteStatus::default());
-        let closed = data_path_of(401);
+        let closed = Contact::data_path(&closed(Layer::Trust, "TokenRejected"));
         assert!(closed.problem().is_some());
         let status = after(&closed, &well);
         let expected = [
@@ -288,7 +324,8 @@ mod tests {
         ];
         assert_eq!(shown(&status), expected);
         assert!(status.is_destination_authorized, "the token itself is fine");
-        assert_eq!(shown(&after(&data_path_of(404), &status))[2].2, "AnsweredAsKuscia");
+        let as_kuscia = DataPath::Open { reason: "AnsweredAsKuscia", path: None };
+        assert_eq!(shown(&after(&Contact::data_path(&as_kuscia), &status))[2].2, "AnsweredAsKuscia");
     }
 
     #[test]
@@ -298,7 +335,55 @@ mod tests {
         assert_eq!(Contact::negotiated().changes(&status), []);
         let ready = Contact::probed(TokenState::TokenReady, &bob(), 1);
         assert_eq!(ready.changes(&status).len(), 1, "only the reason differs");
-        let status = after(&data_path_of(200), &status);
-        assert_eq!(data_path_of(200).changes(&status), []);
+        let status = after(&Contact::data_path(&open("bob")), &status);
+        assert_eq!(Contact::data_path(&open("bob")).changes(&status), []);
+    }
+
+    #[test]
+    fn without_tokens_requests_alone_tell_of_the_whole_link() {
+        let none = OutboundAuth::None;
+        let of = |shown: &DataPath, auth: &OutboundAuth| {
+            after(&Contact::without_token(shown, auth), &DomainRouteStatus::default())
+        };
+        for (auth, reason) in [(&none, "NotNeeded"), (&OutboundAuth::Mtls, "CertificateAccepted")] {
+            let status = of(&open("bob"), auth);
+            let expected = [
+                ("Reachable", ConditionStatus::True, "Answered"),
+                ("Authenticated", ConditionStatus::True, reason),
+                ("DataPath", ConditionStatus::True, "Answered"),
+            ];
+            assert_eq!(shown(&status), expected);
+            assert!(status.is_destination_authorized && !status.is_destination_unreachable);
+        }
+
+        let well = of(&open("bob"), &OutboundAuth::Mtls);
+        let refused =
+            Contact::without_token(&closed(Layer::Trust, "CertificateRefused"), &OutboundAuth::Mtls);
+        assert_eq!(refused.problem(), Some("it is CertificateRefused; mend it"));
+        let status = after(&refused, &well);
+        let expected = [
+            ("Reachable", ConditionStatus::True, "Answered"),
+            ("Authenticated", ConditionStatus::False, "CertificateRefused"),
+            ("DataPath", ConditionStatus::Unknown, "NotAuthenticated"),
+        ];
+        assert_eq!(shown(&status), expected);
+        assert!(!status.is_destination_authorized && !status.is_destination_unreachable);
+
+        let away = Contact::without_token(&closed(Layer::Reach, "ConnectionRefused"), &OutboundAuth::Mtls);
+        let status = after(&away, &status);
+        assert_eq!(shown(&status)[0], ("Reachable", ConditionStatus::False, "ConnectionRefused"));
+        assert_eq!(shown(&status)[1].1, ConditionStatus::Unknown);
+        assert!(!status.is_destination_authorized && status.is_destination_unreachable);
+    }
+
+    #[test]
+    fn the_way_of_requests_stands_in_the_condition_where_it_is_a_detour() {
+        let message = |header: &str| {
+            let status = after(&Contact::data_path(&open(header)), &DomainRouteStatus::default());
+            status.conditions[0].message.clone()
+        };
+        assert_eq!(message("bob"), "");
+        assert_eq!(message("carol, bob"), "answered by bob by way of carol");
+        assert_eq!(Contact::data_path(&open("carol, bob")).problem(), None);
     }
 }

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::acceptance::{Acceptance, AcceptanceError};
 use super::limits::Limits;
 use super::mint::{MintError, Minted, mint, mint_alone};
+use super::proof;
 use super::refusal::Refusal;
 use super::signing::{self, NoRandomness, WrongSignature, sign_answer, verify_request};
 use super::state::{self, TooManyUnproven, check_request_time};
@@ -114,13 +115,23 @@ impl Destination {
         answer
     }
 
-    /// The state of the token of `revision` from `source`. Where `sent` is that token, the source has proved that it
-    /// has it.
+    /// Whether requests in the name of `source` may come from `address`: where another domain's gateway brings them, by the
+    /// route of that domain. Anywhere is fine for domains without a route, which are refused for that.
+    pub(super) fn may_come_from(&self, source: &DomainId, address: IpAddr) -> bool {
+        let snapshot = self.acceptance.ledger.snapshot();
+        let Some(route) = snapshot.inbound.get(source) else { return true };
+        let carrier = route.carrier.as_ref().and_then(|carrier| snapshot.inbound.get(carrier));
+        let allowed = &carrier.unwrap_or(route).addresses;
+        allowed.is_empty() || allowed.iter().any(|network| network.contains(&address.to_canonical()))
+    }
+
+    /// The state of the token of `revision` from `source`. If the source has shown in `evidence` that it has that token, that
+    /// is noted.
     pub(super) async fn token_state(
         &self,
         source: &DomainId,
         revision: Option<i64>,
-        sent: Option<&str>,
+        evidence: Evidence<'_>,
     ) -> TokenState {
         let snapshot = self.acceptance.ledger.snapshot();
         let Some(route) = snapshot.inbound.get(source) else { return TokenState::NoAuthentication };
@@ -131,8 +142,17 @@ impl Destination {
         if known.is_empty() {
             return TokenState::TokenNotFound;
         }
-        if let Some(sent) = sent {
-            if !known.iter().any(|token| is_same(sent, token)) {
+        let is_shown = |token: &Token| match (&route.carrier, evidence) {
+            (None, Evidence { token: Some(sent), .. }) => Some(is_same(sent, token)),
+            // What comes as a token is that of the gateway which brings the request.
+            (Some(_), Evidence { proof: Some(sent), .. }) => {
+                Some(proof::is_proof(sent, token, source, &self.identity.domain))
+            }
+            _ => None,
+        };
+        let shown: Option<Vec<bool>> = known.iter().map(|token| is_shown(token)).collect();
+        if let Some(shown) = shown {
+            if !shown.contains(&true) {
                 // Another token has the same number: this side has lost its status since, or the other one has.
                 return TokenState::TokenNotFound;
             }
@@ -153,6 +173,9 @@ impl Destination {
         let Some((settings, status)) = self.token_settings(source) else {
             return Err(Refusal::NoRoute { requester, destination });
         };
+        if !self.may_come_from(source, address) {
+            return Err(Refusal::OtherAddress { requester, destination, address });
+        }
         let kind = Kind::of(request)?;
         let known = settings.peer_key.fingerprint();
         if let Kind::Rsa(share) = kind
@@ -317,6 +340,15 @@ impl Destination {
         warned.insert(known, now);
         warn!(%source, %refusal, cause, "handshake refused");
     }
+}
+
+/// By what a probe shows that its sender has the token that it asks about.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Evidence<'a> {
+    /// The token itself (`Kuscia-Token`).
+    pub(super) token: Option<&'a str>,
+    /// A [proof](super::proof) of it.
+    pub(super) proof: Option<&'a str>,
 }
 
 /// How the token comes about.

@@ -9,6 +9,7 @@ mod hops;
 mod peer;
 #[cfg(test)]
 mod tests;
+mod transit;
 mod words;
 
 use std::fmt;
@@ -18,9 +19,10 @@ use model::{Direct, DomainId, HostPort, OutboundRoute};
 
 use super::call_error::{CallError, PeerRefusal, quoted};
 use examine::examine;
+use transit::of_first_hop;
 use words::of_envoy_words;
 
-pub(super) use data_path::{DataPath, of_data_path};
+pub(super) use data_path::{DataPath, of_data_path, of_data_path_alone};
 
 /// What is to be done about a proxy that does not pass what gateways send.
 const LET_HEADERS_PASS: &str = "let all proxies between the two gateways pass headers that start with Kuscia- as they are (also the web firewall, and nginx's proxy_set_header)";
@@ -42,7 +44,7 @@ pub(super) struct Finding {
 /// What fails of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layer {
-    /// The destination's gateway is not reached.
+    /// The destination's gateway is not reached, or one on the way to it.
     Reach,
     /// It is, and does not take this domain for whom it is.
     Trust,
@@ -70,7 +72,10 @@ enum Told {
 pub(super) async fn diagnose(error: &CallError, route: &OutboundRoute) -> Option<Finding> {
     match of_error(error, route)? {
         Told::All(finding) => Some(finding),
-        Told::Half(guess) => Some(examine(&route.first_hop().1.endpoint).await.unwrap_or(guess)),
+        Told::Half(guess) => {
+            let found = examine(&route.first_hop().1.endpoint).await;
+            Some(found.map_or(guess, |found| of_first_hop(route, found)))
+        }
     }
 }
 
@@ -113,7 +118,7 @@ fn no_answer(place: &HostPort, cause: &str) -> Finding {
     Finding::reach("AnswerTimeout", &what, &Witness::Envoy(cause), remedy)
 }
 
-/// The port of the destination's gateway that handshakes take.
+/// The port of the first gateway on the way to the destination that handshakes take.
 fn place(route: &OutboundRoute) -> HostPort {
     let (_, Direct { endpoint, .. }) = route.first_hop();
     let port = endpoint.ports.first().map_or(0, |port| port.port);

@@ -9,6 +9,9 @@
 //!                                                          carries the token proves that the source has it too
 //! ```
 //!
+//! Where requests are forwarded (`transitMethod: THIRD-DOMAIN`), handshakes are as well, and tokens are between the two ends
+//! all the same. Routes without tokens have no handshakes: there requests alone tell of the link ([`watch`]).
+//!
 //! Several gateways of one domain share the status of its routes. One of them negotiates as the source of a route; as
 //! destination, whoever is asked offers the token, and every gateway lists itself as soon as it accepts it
 //! ([`acceptance`]).
@@ -27,6 +30,8 @@ mod limits;
 mod mint;
 mod negotiate;
 mod outcomes;
+mod path;
+mod proof;
 mod refusal;
 mod server;
 mod signing;
@@ -37,10 +42,12 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod watch;
 
 pub(crate) use acceptance::Acceptance;
 pub(crate) use destination::Destination;
 pub(crate) use ledger::Ledger;
 pub(crate) use negotiate::negotiate_all;
 pub(crate) use outcomes::Outcomes;
+pub(crate) use path::Path;
 pub(crate) use server::serve;

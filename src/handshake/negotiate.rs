@@ -1,4 +1,4 @@
-//! Keeps the token of every route out of this domain fresh.
+//! Keeps the token of every route out of this domain fresh, and the conditions of its link.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::acceptance::{Acceptance, keep_accepted};
 use super::call_error::CallError;
 use super::client::{HandshakeClient, Terms};
 use super::contact::{Contact, NegotiationError};
-use super::findings::diagnose;
+use super::findings::{diagnose, of_data_path};
 use super::ledger::{Ledger, LedgerError};
 use super::signing;
 use super::state::{self, Action, Source, View};
@@ -53,7 +53,12 @@ pub(crate) async fn negotiate_all(
         let (negotiation, tokens) = (Arc::clone(&negotiation), tokens.clone());
         async move {
             match direction {
-                Direction::Outbound => negotiation.keep_fresh(&peer, &changed).await,
+                Direction::Outbound => {
+                    // Until then this domain's own gateway answers that there is no such service.
+                    let _ = timeout(GATEWAY_TIMEOUT, negotiation.gateways.lead_to(&peer)).await;
+                    negotiation.keep_fresh(&peer, &changed).await;
+                    negotiation.watch(&peer, &changed).await;
+                }
                 Direction::Inbound => keep_accepted(&tokens, &peer, &changed).await,
             }
         }
@@ -61,18 +66,18 @@ pub(crate) async fn negotiate_all(
     supervise(snapshots, run, shutdown).await;
 }
 
-struct Negotiation {
-    client: HandshakeClient,
+pub(super) struct Negotiation {
+    pub(super) client: HandshakeClient,
     gateways: Gateways,
-    ledger: Ledger,
-    replicas: Replicas,
+    pub(super) ledger: Ledger,
+    pub(super) replicas: Replicas,
     /// Every route that fails holds a copy: so the count of references tells how many do.
     failing: Arc<()>,
 }
 
 /// What is remembered of one route between two attempts.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     source: Source,
     /// The destination's key, once it is known.
     peer_key: Option<PublicKey>,
@@ -91,10 +96,8 @@ fn nanoseconds(time: Timestamp) -> i64 {
 }
 
 impl Negotiation {
-    /// Returns once the route is gone. `changed` tells that it is to be looked at.
+    /// Returns once the route is gone, or has no tokens. `changed` tells that it is to be looked at.
     async fn keep_fresh(&self, destination: &DomainId, changed: &Notify) {
-        // Until then this domain's own gateway answers that there is no such service.
-        let _ = timeout(GATEWAY_TIMEOUT, self.gateways.lead_to(destination)).await;
         let mut memory = Memory::default();
         let mut replicas = self.replicas.clone();
         loop {
@@ -238,7 +241,7 @@ impl Negotiation {
     }
 
     async fn probe(&self, route: &OutboundRoute, token: &Token, memory: &mut Memory) {
-        let outcome = self.client.probe(&route.destination, token.revision, &token.value).await;
+        let outcome = self.client.probe(route, token).await;
         let now = Timestamp::now();
         memory.source.probed(outcome.as_ref().ok().copied(), now);
         if matches!(outcome, Ok(TokenState::TokenReady)) {
@@ -263,7 +266,7 @@ impl Negotiation {
     async fn try_data_path(&self, route: &OutboundRoute, revision: i64, memory: &mut Memory) {
         memory.tried = Some(revision);
         let answer = self.client.try_data_path(&route.destination).await;
-        self.note(route, &Contact::data_path(&answer, &route.destination), memory).await;
+        self.note(route, &Contact::data_path(&of_data_path(&answer, route)), memory).await;
     }
 
     /// Finds out why an exchange failed, and tells it; now and then only.
@@ -280,7 +283,7 @@ impl Negotiation {
     }
 
     /// Tells the route's status, and where something is wrong the log, what is new about `contact`.
-    async fn note(&self, route: &OutboundRoute, contact: &Contact, memory: &mut Memory) {
+    pub(super) async fn note(&self, route: &OutboundRoute, contact: &Contact, memory: &mut Memory) {
         let changes = contact.changes(&route.status);
         match contact.problem() {
             None => memory.complained = None,

@@ -1,5 +1,7 @@
 //! Why a destination gives no token.
 
+use std::net::IpAddr;
+
 use certs::Fingerprint;
 use jiff::Timestamp;
 use model::DomainId;
@@ -22,6 +24,12 @@ pub(super) enum Refusal {
         "{destination} has no route from {requester} with token authentication; its operator must add one"
     )]
     NoRoute { requester: DomainId, destination: DomainId },
+    /// The source does not come from there.
+    #[error(
+        "{destination} takes handshakes of {requester} from certain addresses only, and sees this one come from \
+         {address}; its operator must add that to sourceWhiteIPList"
+    )]
+    OtherAddress { requester: DomainId, destination: DomainId, address: IpAddr },
     /// Another way to make tokens is wanted.
     #[error("handshake type {0:?} is not known; use RSA-GEN")]
     Kind(String),
@@ -78,6 +86,7 @@ impl Refusal {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::NoRoute { .. } => "RouteMissing",
+            Self::OtherAddress { .. } => "AddressNotAllowed",
             Self::OtherSourceKey { .. } => "KeyUnknownToPeer",
             Self::OtherDestinationKey { .. } => "PeerKeyDiffers",
             Self::NotSigned { .. } => "SignatureMissing",

@@ -19,8 +19,9 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::destination::Destination;
+use super::destination::{Destination, Evidence};
 use super::outcomes::Outcomes;
+use super::proof;
 use super::refusal::FAILED;
 use crate::serve::{Places, serve_http};
 
@@ -113,18 +114,37 @@ async fn answer_handshake(
 }
 
 /// `GET /handshake`. It changes nothing but to note that the source proved to have a token.
+///
+/// One that names no token is a gateway that looks whether this one is well. That costs no more than to refuse it, and many
+/// gateways may share an address with strangers: so it is always answered.
 async fn answer_probe(
     State(server): State<Arc<Server>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> (StatusCode, Json<StatusResponse>) {
-    let answer = |state| Json(StatusResponse { namespace: server.destination.domain().to_string(), state });
-    let client = client_address(peer, server.own_address, &headers);
-    if !server.destination.limits.admit_probe(client) {
-        server.outcomes.count("TooManyProbes");
-        return (StatusCode::TOO_MANY_REQUESTS, answer(TokenState::InternalError));
+    let Server { destination, outcomes, own_address, .. } = server.as_ref();
+    let answer =
+        |status, state| (status, Json(StatusResponse { namespace: destination.domain().to_string(), state }));
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    // Where requests are forwarded, the last gateway is not the one that has the token. Nothing is granted to either name.
+    let named = text("kuscia-origin-source").or_else(|| text("kuscia-source"));
+    let source = named.and_then(|named| named.parse::<DomainId>().ok());
+    let revision = headers.get("kuscia-token-revision");
+    if revision.is_some() {
+        let client = client_address(peer, *own_address, &headers);
+        if !destination.limits.admit_probe(client) {
+            outcomes.count("TooManyProbes");
+            return answer(StatusCode::TOO_MANY_REQUESTS, TokenState::InternalError);
+        }
+        if source.as_ref().is_some_and(|source| !destination.may_come_from(source, client)) {
+            outcomes.count("AddressNotAllowed");
+            return answer(StatusCode::FORBIDDEN, TokenState::NoAuthentication);
+        }
     }
-    (StatusCode::OK, answer(token_state(&server.destination, &headers).await))
+    let Some(source) = source else { return answer(StatusCode::OK, TokenState::DomainIdInputInvalid) };
+    let revision = text("kuscia-token-revision").and_then(|revision| revision.parse().ok());
+    let evidence = Evidence { token: text("kuscia-token"), proof: text(proof::HEADER) };
+    answer(StatusCode::OK, destination.token_state(&source, revision, evidence).await)
 }
 
 impl Server {
@@ -163,14 +183,4 @@ pub(super) fn client_address(peer: SocketAddr, own_address: IpAddr, headers: &He
     let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
     let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
     last.unwrap_or(peer)
-}
-
-async fn token_state(destination: &Destination, headers: &HeaderMap) -> TokenState {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let named = text("kuscia-origin-source").or_else(|| text("kuscia-source"));
-    let Some(Ok(source)) = named.map(str::parse::<DomainId>) else {
-        return TokenState::DomainIdInputInvalid;
-    };
-    let revision = text("kuscia-token-revision").and_then(|revision| revision.parse().ok());
-    destination.token_state(&source, revision, text("kuscia-token")).await
 }

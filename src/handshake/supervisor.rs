@@ -1,10 +1,10 @@
-//! A task for each route that has tokens.
+//! A task for each route out of this domain, and for each one into it that has tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Changed, Direction, DomainId, InboundAuth, OutboundAuth, Snapshot};
+use model::{Changed, Direction, DomainId, InboundAuth, Snapshot};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +13,8 @@ use tracing::error;
 /// Time before a task that panicked starts anew.
 pub(super) const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(5);
 
-/// Runs a task for each route that has tokens, until the route goes or `shutdown`. A task that ends before is started
-/// anew.
+/// Runs a task for each route out of this domain, and for each one into it that has tokens, until the route goes or
+/// `shutdown`. A task that ends before is started anew.
 ///
 /// A task is woken when its own route changes, so that a change costs no other route anything. It then reads its
 /// route from the newest snapshot, not from here: it must find there what it has written itself.
@@ -44,7 +44,7 @@ pub(super) async fn supervise<T>(
     routes.tasks.shutdown().await;
 }
 
-/// The tasks, exactly one for each route with tokens.
+/// The tasks, exactly one for each route that needs one.
 struct Routes<F> {
     run: F,
     tasks: JoinSet<()>,
@@ -62,11 +62,8 @@ where
     T: Future<Output = ()> + Send + 'static,
 {
     fn follow(&mut self, change: Changed<'_>) {
-        let (direction, peer, has_tokens) = match change {
-            Changed::Outbound(destination, route) => {
-                let has_tokens = route.is_some_and(|route| matches!(route.auth, OutboundAuth::Token { .. }));
-                (Direction::Outbound, destination, has_tokens)
-            }
+        let (direction, peer, is_needed) = match change {
+            Changed::Outbound(destination, route) => (Direction::Outbound, destination, route.is_some()),
             Changed::Inbound(source, route) => {
                 let has_tokens = route.is_some_and(|route| matches!(route.auth, InboundAuth::Token { .. }));
                 (Direction::Inbound, source, has_tokens)
@@ -75,12 +72,12 @@ where
         };
         let route = (direction, peer.clone());
         match self.running.get(&route) {
-            Some(running) if has_tokens => running.changed.notify_one(),
+            Some(running) if is_needed => running.changed.notify_one(),
             Some(running) => {
                 running.task.abort();
                 self.running.remove(&route);
             }
-            None if has_tokens => self.start(route),
+            None if is_needed => self.start(route),
             None => {}
         }
     }

@@ -7,7 +7,7 @@ use certs::CertState;
 use envoy::{Owner, Translator};
 use jiff::Timestamp;
 use model::api::DomainRouteStatus;
-use model::{Direct, InboundAuth, OutboundAuth, Snapshot, Token};
+use model::{Direct, DomainId, InboundAuth, OutboundAuth, OutboundRoute, Snapshot, Token, Way};
 use tokio::sync::watch;
 use xds::{ResourceType, TypeSummary};
 
@@ -17,7 +17,7 @@ use super::{
     RejectedResource, ResourceCounts, RouteStatus, ServiceStatus, Status,
 };
 use crate::app::Identity;
-use crate::handshake::Outcomes;
+use crate::handshake::{Outcomes, Path};
 use crate::program::Gateways;
 use crate::programmed;
 use crate::replicas::Replicas;
@@ -36,6 +36,7 @@ pub(crate) struct Observer {
     pub(crate) dns: Arc<dns::Metrics>,
     pub(crate) handshakes: Outcomes,
     pub(crate) certificate: Option<watch::Receiver<CertState>>,
+    pub(crate) client_certificate: watch::Receiver<CertState>,
 }
 
 impl Observer {
@@ -64,6 +65,7 @@ impl Observer {
             dns: DnsStatus { address: self.dns_address.to_string(), responses: dns_responses(&self.dns) },
             handshakes: self.handshakes.snapshot(),
             certificate: self.certificate.as_ref().map(|state| certificate(&state.borrow())),
+            client_certificate: Some(certificate(&self.client_certificate.borrow())),
         };
         status.problems = problems(&status, self.is_ready(), Timestamp::now());
         status.problems.extend(self.complaints.all());
@@ -127,36 +129,63 @@ fn controller_status(state: &controller::State) -> ControllerStatus {
 
 fn routes(snapshot: &Snapshot) -> Vec<RouteStatus> {
     let outbound = snapshot.outbound.values().map(|route| {
-        let tokens = match &route.auth {
-            OutboundAuth::Token { sending, .. } => Some(sending.as_slice()),
-            OutboundAuth::Mtls | OutboundAuth::None => None,
+        let (authentication, tokens) = match &route.auth {
+            OutboundAuth::Token { sending, .. } => ("Token", sending.as_slice()),
+            OutboundAuth::Mtls => ("MTLS", &[][..]),
+            OutboundAuth::None => ("None", &[][..]),
         };
         let (_, Direct { endpoint, .. }) = route.first_hop();
-        let endpoint = endpoint.ports.first().map(|port| format!("{}:{}", endpoint.host, port.port));
-        let status = route_status(&route.object.name, route.destination.as_str(), tokens, &route.status);
-        RouteStatus { direction: "outbound".to_owned(), endpoint, ..status }
+        RouteStatus {
+            direction: "outbound".to_owned(),
+            authentication: authentication.to_owned(),
+            path: path(&snapshot.domain, route),
+            endpoint: endpoint.ports.first().map(|port| format!("{}:{}", endpoint.host, port.port)),
+            ..route_status(&route.object.name, route.destination.as_str(), tokens, &route.status)
+        }
     });
-    let inbound = snapshot.inbound.values().map(|route| {
-        let tokens = match &route.auth {
-            InboundAuth::Token { accepted, .. } => Some(accepted.as_slice()),
-            InboundAuth::Mtls { .. } | InboundAuth::None => None,
-        };
-        let status = route_status(&route.object.name, route.source.as_str(), tokens, &route.status);
-        RouteStatus { direction: "inbound".to_owned(), ..status }
+    let inbound = snapshot.inbound.values().map(|route| RouteStatus {
+        direction: "inbound".to_owned(),
+        authentication: match &route.auth {
+            InboundAuth::Token { .. } => "Token",
+            InboundAuth::Mtls { .. } => "MTLS",
+            InboundAuth::None => "None",
+        }
+        .to_owned(),
+        carrier: route.carrier.as_ref().map(ToString::to_string),
+        ..route_status(&route.object.name, route.source.as_str(), route.accepted(), &route.status)
     });
-    outbound.chain(inbound).collect()
+    let forwarded = snapshot.forwarded.values().map(|route| {
+        let peer = format!("{} → {}", route.source, route.destination);
+        RouteStatus {
+            direction: "forward".to_owned(),
+            carrier: Some(route.carrier.to_string()),
+            ..route_status(&route.object.name, &peer, &[], &route.status)
+        }
+    });
+    outbound.chain(inbound).chain(forwarded).collect()
 }
 
-/// `tokens` is `None` for a route without token authentication.
-fn route_status(name: &str, peer: &str, tokens: Option<&[Token]>, status: &DomainRouteStatus) -> RouteStatus {
+/// The domains that requests of a detour pass; none of a route that leads straight to its destination.
+fn path(domain: &DomainId, route: &OutboundRoute) -> Vec<String> {
+    let Way::Transit(transit) = &route.way else { return Vec::new() };
+    let told = route.status.conditions.iter().find(|known| known.type_ == "DataPath");
+    let told: Option<Path> = told.and_then(|known| known.message.parse().ok());
+    let by_way_of = told.as_ref().map_or(&*transit.domains, |path| &path.by_way_of);
+    let domains = [domain].into_iter().chain(by_way_of).chain([&route.destination]);
+    domains.map(ToString::to_string).collect()
+}
+
+fn route_status(name: &str, peer: &str, tokens: &[Token], status: &DomainRouteStatus) -> RouteStatus {
     RouteStatus {
         name: name.to_owned(),
         direction: String::new(),
         peer: peer.to_owned(),
-        authentication: if tokens.is_some() { "Token" } else { "None" }.to_owned(),
+        authentication: String::new(),
+        path: Vec::new(),
+        carrier: None,
         endpoint: None,
-        token_revisions: tokens.into_iter().flatten().map(|token| token.revision).collect(),
-        token_expires: tokens.and_then(<[Token]>::last).and_then(|token| token.expires),
+        token_revisions: tokens.iter().map(|token| token.revision).collect(),
+        token_expires: tokens.last().and_then(|token| token.expires),
         conditions: status.conditions.clone(),
     }
 }
@@ -176,4 +205,84 @@ fn certificate(state: &CertState) -> CertificateStatus {
 
 fn dns_responses(metrics: &dns::Metrics) -> BTreeMap<String, u64> {
     metrics.snapshot().into_iter().map(|(rcode, count)| (rcode.to_owned(), count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::api::{Condition, ConditionStatus};
+    use model::{Document, Event, Index, read_manifests};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::status::tests::condition;
+
+    fn route(source: &str, destination: &str, transit: Option<&str>, conditions: &[Condition]) -> Value {
+        let transit = transit.map(|domain| json!({"domain": {"domainID": domain}}));
+        json!({
+            "apiVersion": "kuscia.secretflow/v1alpha1",
+            "kind": "DomainRoute",
+            "metadata": {"name": format!("{source}-{destination}")},
+            "spec": {
+                "source": source,
+                "destination": destination,
+                "endpoint": {"host": "gateway.example.com", "ports": [{"name": "http", "protocol": "HTTP", "port": 1080}]},
+                "authenticationType": "None",
+                "transit": transit,
+            },
+            "status": {"conditions": conditions},
+        })
+    }
+
+    fn routes_of(domain: &str, manifests: &[Value]) -> Vec<RouteStatus> {
+        let id: DomainId = domain.parse().expect("a domain ID");
+        let mut index = Index::new(id, certs::DomainKey::generate().expect("a key"), []);
+        for manifest in manifests {
+            let documents = read_manifests(&manifest.to_string(), domain).expect("a manifest");
+            let [Document::Read { object, .. }] = documents.as_slice() else { panic!("{manifest}") };
+            index.apply(Event::Apply(object.clone()));
+        }
+        routes(&index.commit(Timestamp::UNIX_EPOCH).0.expect("a snapshot"))
+    }
+
+    #[test]
+    fn a_detour_shows_the_way_that_gateways_tell_or_else_what_the_routes_say() {
+        let told = Condition {
+            message: "answered by dave by way of bob, carol".to_owned(),
+            ..condition("DataPath", ConditionStatus::True)
+        };
+        for (conditions, path) in [
+            (vec![], &["alice", "bob", "dave"][..]),
+            (vec![condition("DataPath", ConditionStatus::False)], &["alice", "bob", "dave"]),
+            (vec![told], &["alice", "bob", "carol", "dave"]),
+        ] {
+            let manifests =
+                [route("alice", "bob", None, &[]), route("alice", "dave", Some("bob"), &conditions)];
+            let [to_bob, to_dave] = routes_of("alice", &manifests).try_into().expect("two routes");
+            assert_eq!(to_bob.path, [] as [&str; 0]);
+            assert_eq!(to_dave.path, path);
+            assert_eq!(
+                to_dave.endpoint.as_deref(),
+                Some("gateway.example.com:1080"),
+                "that of the first gateway"
+            );
+        }
+    }
+
+    #[test]
+    fn routes_that_only_pass_this_domain_are_listed_with_who_brings_them() {
+        let manifests = [("alice", "bob", None), ("bob", "dave", None), ("alice", "dave", Some("bob"))]
+            .map(|(a, b, c)| route(a, b, c, &[]));
+        let shown: Vec<String> = routes_of("bob", &manifests)
+            .iter()
+            .map(|route| format!("{} {} {} {:?}", route.name, route.direction, route.peer, route.carrier))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "bob-dave outbound dave None",
+                "alice-bob inbound alice None",
+                "alice-dave forward alice → dave Some(\"alice\")"
+            ]
+        );
+    }
 }

@@ -31,10 +31,15 @@ pub(super) fn problems(status: &Status, ready: bool, now: Timestamp) -> Vec<Stri
             format!("{object}Envoy {} rejects {}: {message}", envoy.node, nack.resource)
         }));
     }
-    if let Some(certificate) = &status.certificate {
-        problems.extend(certificate.error.iter().map(|error| format!("certificate not renewed: {error}")));
+    let certificates = [
+        ("certificate of the external listener", &status.certificate),
+        ("client certificate", &status.client_certificate),
+    ];
+    for (name, certificate) in certificates {
+        let Some(certificate) = certificate else { continue };
+        problems.extend(certificate.error.iter().map(|error| format!("{name} not renewed: {error}")));
         if certificate.not_after < now {
-            problems.push("the certificate of the external listener has expired".to_owned());
+            problems.push(format!("the {name} has expired"));
         }
     }
     problems
@@ -43,18 +48,15 @@ pub(super) fn problems(status: &Status, ready: bool, now: Timestamp) -> Vec<Stri
 /// The conditions of the link to the destination.
 const LINK: [&str; 3] = ["Reachable", "Authenticated", "DataPath"];
 
-/// What was said about tokens while the route had some counts no more when it has none.
 fn of_route(route: &RouteStatus) -> Vec<String> {
-    if route.authentication != "Token" {
-        return Vec::new();
-    }
     // What a rejected manifest or resource is about stands in lines of its own.
     let mut failed = route.failed().filter(|condition| LINK.contains(&condition.type_.as_str()));
     let failed = failed.next().map(|condition| {
         let Condition { reason, message, .. } = condition;
         format!("route {}: {reason}: {message}", route.name)
     });
-    let tokenless = route.direction == "outbound" && route.token_revisions.is_empty();
+    let has_tokens = route.authentication == "Token" && route.direction == "outbound";
+    let tokenless = has_tokens && route.token_revisions.is_empty();
     let tokenless =
         tokenless.then(|| format!("route {}: no token is negotiated with {} yet", route.name, route.peer));
     failed.into_iter().chain(tokenless).collect()
@@ -138,12 +140,14 @@ mod tests {
             status.routes[0].conditions = vec![condition("Programmed", ConditionStatus::False)];
         };
         assert_eq!(after(rejected), [] as [&str; 0], "the rejection is a problem of its own");
-        let without_tokens = |status: &mut Status| {
-            failed(status);
-            status.routes[0].authentication = "None".to_owned();
-            status.routes[0].token_revisions.clear();
-        };
-        assert_eq!(after(without_tokens), [] as [&str; 0], "it has no token to confirm");
+        for authentication in ["MTLS", "None"] {
+            let without_tokens = |status: &mut Status| {
+                failed(status);
+                status.routes[0].authentication = authentication.to_owned();
+                status.routes[0].token_revisions.clear();
+            };
+            assert_eq!(after(without_tokens), ["route alice-bob: First: message"], "it lacks no token");
+        }
     }
 
     #[test]
@@ -161,13 +165,23 @@ mod tests {
     #[test]
     fn certificates_that_end_or_are_not_renewed_are_problems() {
         let renewal = |status: &mut Status| {
-            if let Some(certificate) = &mut status.certificate {
+            for certificate in [&mut status.certificate, &mut status.client_certificate].into_iter().flatten()
+            {
                 certificate.error = Some("no randomness".to_owned());
             }
         };
-        assert_eq!(after(renewal), ["certificate not renewed: no randomness"]);
+        assert_eq!(
+            after(renewal),
+            [
+                "certificate of the external listener not renewed: no randomness",
+                "client certificate not renewed: no randomness"
+            ]
+        );
         let later = Timestamp::from_second(2001).expect("a time");
-        assert_eq!(problems(&well(), true, later), ["the certificate of the external listener has expired"]);
+        assert_eq!(
+            problems(&well(), true, later),
+            ["the certificate of the external listener has expired", "the client certificate has expired"]
+        );
     }
 
     #[test]

@@ -67,6 +67,9 @@ fn missing_key(route: &DomainRoute, certified: &BTreeSet<String>) -> Option<(&'s
         is_missing(&destination).then_some(destination)
     } else if namespace == route.spec.destination {
         is_missing(&source).then_some(source)
+    } else if route.spec.transit.is_some() && !namespace.is_empty() {
+        // It permits that domain to forward, and makes no tokens there.
+        None
     } else {
         (is_missing(&source) && is_missing(&destination)).then_some(destination)
     };

@@ -5,6 +5,7 @@ use certs::Fingerprint;
 use model::{DomainId, OutboundRoute};
 
 use super::hops::Hop;
+use super::transit::{is_detour, stopped};
 use super::{Finding, LET_HEADERS_PASS, Layer, place};
 use crate::handshake::call_error::CallError;
 
@@ -39,6 +40,7 @@ pub(super) fn refused(
              both routes say the same of tokenConfig.handshake"
         ),
         "ClocksDiffer" => "set the clocks of both sides, for example by NTP".to_owned(),
+        "AddressNotAllowed" => other_address(destination),
         "TooManyHandshakes" => TOO_MANY.to_owned(),
         "TokenNotReady" => format!("it is tried again; if it stays, ask its operator for {STATUS}"),
         _ => format!(
@@ -72,7 +74,11 @@ pub(super) fn failed(route: &OutboundRoute, at: Hop<'_>, status: StatusCode) -> 
     let destination = &route.destination;
     let Hop { domain, gateway, details } = at;
     if domain != destination.as_str() {
-        return answered_by_another(route, domain);
+        return if is_detour(route) {
+            stopped(route, at, status)
+        } else {
+            answered_by_another(route, domain)
+        };
     }
     match status.as_u16() {
         401 => {
@@ -81,6 +87,12 @@ pub(super) fn failed(route: &OutboundRoute, at: Hop<'_>, status: StatusCode) -> 
                  the header Kuscia-Host; {LET_HEADERS_PASS}"
             );
             trust("HeadersStripped", message)
+        }
+        // Its mesh does, to whom it passes handshakes on.
+        403 if at.is_passed_on() => {
+            let message =
+                format!("{destination} refuses to tell of the token; {}", other_address(destination));
+            trust("AddressNotAllowed", message)
         }
         404 => {
             let message = format!(
@@ -109,6 +121,13 @@ pub(super) fn failed(route: &OutboundRoute, at: Hop<'_>, status: StatusCode) -> 
             trust("HandshakeRefused", message)
         }
     }
+}
+
+fn other_address(destination: &DomainId) -> String {
+    format!(
+        "ask the operator of {destination} to put the address from which it sees this domain's gateway into \
+         sourceWhiteIPList of its route"
+    )
 }
 
 /// Another domain's gateway is there.

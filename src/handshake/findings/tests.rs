@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ::http::Response;
 use bytes::Bytes;
-use model::OutboundRoute;
+use model::{OutboundAuth, OutboundRoute, Transit, Way};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -94,7 +94,8 @@ async fn a_gateway_that_answers_was_reached() {
         (404, "bob", "direct_response", "HandshakeRefused", "pathPrefix"),
         (429, "bob", "via_upstream", "TooManyHandshakes", "tried again"),
         (503, "bob", "upstream_reset_before_response_started{x}", "FailedAtPeer", "bob/gw/external"),
-        (403, "bob", "via_upstream", "HandshakeRefused", "403"),
+        (403, "bob", "via_upstream", "AddressNotAllowed", "sourceWhiteIPList"),
+        (403, "bob", "rbac_access_denied", "HandshakeRefused", "403"),
         (404, "carol", "cluster_not_found", "OtherDomainAnswered", "bob was expected"),
         (401, "carol", "x", "OtherDomainAnswered", "carol"),
     ];
@@ -129,6 +130,7 @@ async fn refusals_name_both_keys_and_what_to_do() {
         ("TooManyHandshakes", "tried again".to_owned()),
         ("TokenNotReady", "networkmesh status".to_owned()),
         ("SignatureWrong", "proxy".to_owned()),
+        ("AddressNotAllowed", "sourceWhiteIPList".to_owned()),
     ] {
         let finding = diagnose(&refused(reason, "the peer's words"), &link).await.unwrap();
         assert_eq!((finding.reason, finding.layer), (reason, Layer::Trust));
@@ -300,14 +302,130 @@ fn the_answer_to_a_request_with_the_token_tells_whether_it_got_in() {
         ),
         (answer(200, &[], "<html>"), "NotAGateway", "200"),
         (answer(302, &[("location", "/login")], ""), "NotAGateway", "302"),
+        (answer(403, &[(ERROR, bobs)], ""), "AddressNotAllowed", "sourceWhiteIPList"),
+        (answer(200, &[("kuscia-datapath", "<script>, bob")], ""), "OtherDomainAnswered", "bob was expected"),
     ];
     for (answer, reason, words) in cases {
-        match of_data_path(&answer, &"bob".parse().unwrap()) {
-            DataPath::Open(open) => assert_eq!((open, words), (reason, ""), "{answer:?}"),
-            DataPath::Closed(closed, message) => {
-                assert_eq!(closed, reason, "{answer:?}");
-                assert!(!words.is_empty() && message.contains(words), "{message}");
-            }
+        let_judge(&answer, &link("bob.example.com", 1080, false), reason, words);
+    }
+}
+
+#[track_caller]
+fn let_judge(answer: &Result<Response<Bytes>, CallError>, route: &OutboundRoute, reason: &str, words: &str) {
+    match of_data_path(answer, route) {
+        DataPath::Open { reason: open, .. } => assert_eq!((open, words), (reason, ""), "{answer:?}"),
+        DataPath::Closed(Finding { reason: closed, message, .. }) => {
+            assert_eq!(closed, reason, "{answer:?}");
+            assert!(!words.is_empty() && message.contains(words), "{message}");
         }
     }
+}
+
+#[test]
+fn who_is_not_let_in_learns_what_the_destination_wants_instead() {
+    let refused =
+        answer(401, &[("kuscia-error-message", "<alice/a/internal> => <bob/b/external $x$ y>")], "");
+    let direct = link("bob.example.com", 1080, true);
+    for (auth, reason, words) in [
+        (OutboundAuth::Mtls, "CertificateRefused", "networkmesh cert --base64"),
+        (OutboundAuth::None, "AuthenticationWanted", "authenticationType"),
+    ] {
+        let route = OutboundRoute { auth, ..direct.clone() };
+        let_judge(&refused, &route, reason, words);
+        assert!(matches!(
+            of_data_path(&refused, &route),
+            DataPath::Closed(Finding { layer: Layer::Trust, .. })
+        ));
+    }
+}
+
+/// The way to dave, by way of bob.
+fn detour() -> OutboundRoute {
+    let next = link("bob.example.com", 1080, false);
+    let mut object = next.object.clone();
+    object.name = "alice-dave".to_owned();
+    OutboundRoute {
+        object,
+        destination: "dave".parse().unwrap(),
+        way: Way::Transit(Transit { domains: ["bob".parse().unwrap()].into(), next: next.clone().into() }),
+        auth: OutboundAuth::None,
+        ..next
+    }
+}
+
+#[tokio::test]
+async fn what_stops_requests_on_a_detour_names_the_gateway_that_did() {
+    let bobs = |details: &str| format!("<alice/a/internal> => <bob/gw/external ${details}$ x>");
+    let carols = |details: &str| {
+        format!("<alice/a/internal> => <bob/gw/external> => <carol/c/external ${details}$ x>")
+    };
+    let daves = |details: &str| {
+        format!(
+            "<alice/a/internal> => <bob/gw/external> => <carol/c/external> => <dave/d/external ${details}$ x>"
+        )
+    };
+    let cases = [
+        (403, bobs("forward_not_allowed"), "ForwardNotAllowed", "add this DomainRoute alice-dave"),
+        (403, carols("forward_not_allowed"), "ForwardNotAllowed", "the operator of carol"),
+        (403, carols("rbac_access_denied_matched_policy[address_not_allowed]"), "AddressNotAllowed", "carol"),
+        (508, carols("transit_loop"), "TransitLoop", "carol/c/external"),
+        (503, bobs("token_missing"), "HopNotReady", "bob/gw/external"),
+        (401, carols("rbac"), "HopNotAuthenticated", "before carol"),
+        (404, bobs("cluster_not_found"), "NoWayOnward", "from bob to dave"),
+        (503, carols("upstream_reset{x}"), "FailedInTransit", "the operator of carol"),
+        (503, "<alice/a/internal $token_missing$ x>".to_owned(), "HopNotReady", "route alice-bob"),
+    ];
+    for (status, message, reason, words) in cases {
+        let_judge(&answer(status, &[("kuscia-error-message", &message)], ""), &detour(), reason, words);
+        let finding = diagnose(&http(status, &message), &detour()).await.unwrap();
+        assert_eq!((finding.layer, finding.reason), (Layer::Reach, reason), "{message}");
+    }
+    // The gateway before dave is not let in, or dave's own fails.
+    for (status, details, reason) in [(401, "rbac", "HopNotAuthenticated"), (503, "overload", "FailedAtPeer")]
+    {
+        let message = daves(details);
+        let_judge(&answer(status, &[("kuscia-error-message", &message)], ""), &detour(), reason, "dave");
+    }
+    let_judge(&answer(404, &[("kuscia-error-message", &daves("x"))], ""), &detour(), "AnsweredAsKuscia", "");
+
+    let refused = "<alice/a/internal $upstream_reset{remote_connection_failure|Connection_refused}$ x>";
+    let finding = diagnose(&http(503, refused), &detour()).await.unwrap();
+    assert_eq!(finding.reason, "ConnectionRefused");
+    assert!(finding.message.contains("route alice-bob") && finding.message.contains("dave"), "{finding:?}");
+}
+
+#[test]
+fn an_answer_that_passed_gateways_tells_the_path() {
+    let DataPath::Open { path, .. } =
+        of_data_path(&answer(200, &[("kuscia-datapath", "bob, carol, dave")], ""), &detour())
+    else {
+        panic!("it is open");
+    };
+    assert_eq!(path.unwrap().to_string(), "answered by dave by way of bob, carol");
+    let_judge(
+        &answer(200, &[("kuscia-datapath", "bob, carol")], ""),
+        &detour(),
+        "OtherDomainAnswered",
+        "dave",
+    );
+}
+
+#[tokio::test]
+async fn without_handshakes_a_look_decides_why_requests_do_not_get_through() {
+    let closed_port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let route = OutboundRoute { auth: OutboundAuth::Mtls, ..to(closed_port, false) };
+    let reset = answer(
+        503,
+        &[("kuscia-error-message", "<alice/a/internal $upstream_reset{remote_connection_failure}$ x>")],
+        "",
+    );
+    let late = Err(CallError::NoAnswer { destination: route.destination.clone(), cause: "late".to_owned() });
+    for answer in [reset, late] {
+        match of_data_path_alone(answer, &route).await {
+            DataPath::Closed(finding) => assert_eq!(finding.reason, "ConnectionRefused"),
+            open @ DataPath::Open { .. } => panic!("{open:?}"),
+        }
+    }
+    let well = answer(200, &[("kuscia-datapath", "bob")], "");
+    assert!(matches!(of_data_path_alone(well, &route).await, DataPath::Open { .. }));
 }

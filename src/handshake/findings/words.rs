@@ -7,6 +7,7 @@ use ::http::StatusCode;
 use model::{HostPort, OutboundRoute};
 
 use super::hops::hops;
+use super::transit::{not_begun, of_first_hop};
 use super::{Finding, Told, Witness, peer, place, quoted};
 
 type Make = fn(&HostPort, &Witness<'_>) -> Finding;
@@ -51,8 +52,11 @@ pub(super) fn of_envoy_words(status: StatusCode, message: &str, route: &Outbound
         return Told::Half(Finding::http_not_of_a_gateway(&place, status, &witness));
     }
     let details = quoted(own.details);
+    if let Some(finding) = not_begun(route, &details) {
+        return Told::All(finding);
+    }
     match MEANINGS.iter().find(|(words, ..)| details.contains(words)) {
-        Some((_, make, certainty)) => certainty(make(&place, &Witness::Envoy(&details))),
+        Some((_, make, certainty)) => certainty(of_first_hop(route, make(&place, &Witness::Envoy(&details)))),
         None => {
             let what = format!("this domain's own gateway does not pass requests to {}", route.destination);
             let remedy =

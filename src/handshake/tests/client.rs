@@ -2,12 +2,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use certs::DomainKey;
 
-use model::{DomainId, HandshakePolicy, TOKEN_BYTES, TokenMethod, TokenSettings, TokenValue};
+use model::{
+    DomainId, HandshakePolicy, OutboundRoute, TOKEN_BYTES, Token, TokenMethod, TokenSettings, TokenValue,
+    Transit, Way,
+};
 use proto::handshake::TokenState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::world::{ALICE, BOB};
+use super::world::{ALICE, BOB, Source, outbound, route};
 use crate::handshake::call_error::CallError;
 use crate::handshake::client::{HandshakeClient, Negotiated, Terms};
 use crate::handshake::mint::SHARE_BYTES;
@@ -157,8 +160,11 @@ async fn a_peer_that_never_answers_is_given_up() {
 
 #[tokio::test]
 async fn probes_tell_the_state_and_who_answers() {
-    let token = TokenValue::new([1; TOKEN_BYTES]);
-    let probe = async |body: &str| client(raw(ok(body)).await).probe(&bob(), 3, &token).await;
+    let (_, ledger) = Source::new("alice", &[route("alice", "bob")]);
+    let snapshot = ledger.snapshot();
+    let value = TokenValue::new([1; TOKEN_BYTES]);
+    let token = Token { revision: 3, value, expires: None, proven: false };
+    let probe = async |body: &str| client(raw(ok(body)).await).probe(outbound(&snapshot), &token).await;
     assert_eq!(probe(r#"{"namespace":"bob","state":4}"#).await.unwrap(), TokenState::TokenNotFound);
     for (body, reason) in [
         (r#"{"namespace":"carol","state":0}"#, "OtherDomainAnswered"),
@@ -169,4 +175,39 @@ async fn probes_tell_the_state_and_who_answers() {
     ] {
         assert_eq!(probe(body).await.unwrap_err().reason(), reason, "{body}");
     }
+}
+
+/// A server that answers one probe, and tells what it was asked.
+async fn asked(route: &OutboundRoute, token: &Token) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = listener.local_addr().unwrap();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        let size = stream.read(&mut head).await.unwrap();
+        stream.write_all(&ok(r#"{"namespace":"bob","state":0}"#)).await.unwrap();
+        String::from_utf8(head[..size].to_vec()).unwrap().to_lowercase()
+    });
+    assert_eq!(client(gateway).probe(route, token).await.unwrap(), TokenState::TokenReady);
+    heard.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_shown_to_its_destination_alone() {
+    let (_, ledger) = Source::new("alice", &[route("alice", "bob")]);
+    let direct = outbound(&ledger.snapshot()).clone();
+    let value = TokenValue::new([1; TOKEN_BYTES]);
+    let token = Token { revision: 3, value, expires: None, proven: false };
+    let sent = token.value.header_value().to_lowercase();
+    let heard = asked(&direct, &token).await;
+    assert!(
+        heard.contains(&format!("kuscia-token: {sent}")) && !heard.contains("kuscia-token-proof"),
+        "{heard}"
+    );
+
+    let way =
+        Way::Transit(Transit { domains: ["carol".parse().unwrap()].into(), next: direct.clone().into() });
+    let heard = asked(&OutboundRoute { way, ..direct }, &token).await;
+    assert!(heard.contains("kuscia-token-proof: ") && heard.contains("kuscia-token-revision: 3"), "{heard}");
+    assert!(!heard.contains(&sent) && !heard.contains("kuscia-token: "), "{heard}");
 }

@@ -9,8 +9,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::world::{ALICE, BOB, Change, Domain, inbound, request, request_with, route};
-use crate::handshake::destination::Destination;
+use crate::handshake::destination::{Destination, Evidence};
 use crate::handshake::mint::SHARE_BYTES;
+use crate::handshake::proof::proof;
 
 type Break = fn(&mut HandshakeRequest);
 
@@ -60,8 +61,71 @@ async fn a_route_without_tokens_is_none() {
     let bob = Domain::new("bob", &[open]);
     let destination = bob.destination();
     assert_eq!(refusal(&destination, &request()).await.reason, "RouteMissing");
-    let state = destination.token_state(&"alice".parse().unwrap(), Some(1), None).await;
+    let state = destination.token_state(&"alice".parse().unwrap(), Some(1), Evidence::default()).await;
     assert_eq!(state, TokenState::NoAuthentication);
+}
+
+#[tokio::test]
+async fn handshakes_from_other_addresses_than_the_routes_are_refused() {
+    let mut limited = route("alice", "bob");
+    limited["spec"]["sourceWhiteIPList"] = json!(["192.0.2.0/24", "2001:db8::7"]);
+    let bob = Domain::new("bob", &[limited]);
+    let destination = bob.destination();
+    let alice = "alice".parse().unwrap();
+    let may = |address: &str| destination.may_come_from(&alice, address.parse().unwrap());
+    for (address, is_fine) in [
+        ("192.0.2.1", true),
+        ("::ffff:192.0.2.1", true),
+        ("2001:db8::7", true),
+        ("192.0.3.1", false),
+        ("2001:db8::8", false),
+        ("127.0.0.1", false),
+    ] {
+        assert_eq!(may(address), is_fine, "{address}");
+    }
+    assert!(
+        destination.may_come_from(&"carol".parse().unwrap(), Ipv4Addr::LOCALHOST.into()),
+        "it is refused anyway"
+    );
+
+    let before = bob.ledger.snapshot();
+    let refusal = refusal(&destination, &request()).await;
+    assert_eq!(refusal.reason, "AddressNotAllowed");
+    assert!(
+        refusal.message.contains("127.0.0.1") && refusal.message.contains("sourceWhiteIPList"),
+        "{refusal:?}"
+    );
+    assert!(Arc::ptr_eq(&before, &bob.ledger.snapshot()));
+}
+
+#[tokio::test]
+async fn a_source_whose_requests_others_bring_proves_its_token_without_showing_it() {
+    let mut detour = route("alice", "bob");
+    detour["spec"]["transit"] = json!({"domain": {"domainID": "carol"}});
+    let mut carriers = route("carol", "bob");
+    carriers["spec"]["sourceWhiteIPList"] = json!(["127.0.0.1"]);
+    let bob = Domain::new("bob", &[carriers, detour]);
+    let destination = bob.destination();
+    let alice = "alice".parse().unwrap();
+    assert!(!destination.may_come_from(&alice, [192, 0, 2, 1].into()), "it is carol's gateway that comes");
+
+    // No gateway is connected, and none is to accept the token.
+    let answer = destination.answer(&request(), Ipv4Addr::LOCALHOST.into()).await;
+    assert_eq!(answer.token.expect("a token").revision, 1);
+    let snapshot = bob.ledger.snapshot();
+    let token = &inbound(&snapshot).accepted()[0];
+    let is_proven =
+        || inbound(&bob.ledger.snapshot()).status.token_status.revision_token.heart_beat_time.is_some();
+    let shows = async |evidence| destination.token_state(&alice, Some(1), evidence).await;
+    // That of the gateway which brings the request.
+    let carriers = Evidence { token: Some("carols"), proof: None };
+    assert_eq!(shows(carriers).await, TokenState::TokenReady);
+    let wrong = proof(token, &alice, &"carol".parse().unwrap());
+    assert_eq!(shows(Evidence { proof: Some(&wrong), ..carriers }).await, TokenState::TokenNotFound);
+    assert!(!is_proven());
+    let right = proof(token, &alice, &"bob".parse().unwrap());
+    assert_eq!(shows(Evidence { proof: Some(&right), ..carriers }).await, TokenState::TokenReady);
+    assert!(is_proven());
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,4 +9,5 @@ mod ledger;
 mod negotiation;
 mod server;
 mod supervisor;
+mod watch;
 pub(super) mod world;

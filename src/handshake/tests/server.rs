@@ -33,6 +33,13 @@ async fn handshake(server: SocketAddr) -> HandshakeResponse {
 }
 
 async fn probe(server: SocketAddr, headers: &[(&str, &str)]) -> i64 {
+    let (status, state) = knock(server, headers).await;
+    assert_eq!(status, StatusCode::OK);
+    state
+}
+
+/// Status and state of the answer to a probe.
+async fn knock(server: SocketAddr, headers: &[(&str, &str)]) -> (StatusCode, i64) {
     let mut request = Request::get("/handshake");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -41,7 +48,7 @@ async fn probe(server: SocketAddr, headers: &[(&str, &str)]) -> i64 {
     let response = send(&Target::Tcp(server), request, Limits::default()).await.unwrap();
     let answer: StatusResponse = serde_json::from_slice(response.body()).unwrap();
     assert_eq!(answer.namespace, "bob");
-    answer.state.into()
+    (response.status(), answer.state.into())
 }
 
 #[tokio::test]
@@ -283,13 +290,43 @@ async fn more_unsigned_handshakes_than_are_admitted_are_refused_in_kuscias_form(
 async fn more_probes_than_are_admitted_are_refused() {
     let exhaust = |destination: &Destination| while destination.limits.admit_probe([127, 0, 0, 1].into()) {};
     let ask = async |server| {
-        let probe = Request::get("/handshake").body(Bytes::new()).unwrap();
+        let probe = Request::get("/handshake").header("kuscia-token-revision", 1).body(Bytes::new()).unwrap();
         send(&Target::Tcp(server), probe, Limits::default()).await.unwrap()
     };
     let is_refused = |answer: &Response<Bytes>| answer.status() == StatusCode::TOO_MANY_REQUESTS;
     let answer = asked_when_exhausted(exhaust, ask, is_refused).await;
     let answer: StatusResponse = serde_json::from_slice(answer.body()).unwrap();
     assert_eq!(i64::from(answer.state), 6);
+}
+
+#[tokio::test]
+async fn gateways_that_look_whether_this_one_is_well_are_always_answered() {
+    let mut limited = route("alice", "bob");
+    limited["spec"]["sourceWhiteIPList"] = serde_json::json!(["192.0.2.1"]);
+    let bob = Domain::new("bob", &[limited]);
+    let destination = bob.destination();
+    while destination.limits.admit_probe([127, 0, 0, 1].into()) {}
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let _stop_on_drop = stop.clone().drop_guard();
+    tokio::spawn(serve(listener, destination, Outcomes::default(), stop));
+    for _ in 0..300 {
+        assert_eq!(probe(server, &[("kuscia-source", "alice")]).await, 2);
+    }
+    assert_eq!(probe(server, &[("kuscia-source", "carol")]).await, 5);
+}
+
+#[tokio::test]
+async fn probes_from_other_addresses_than_the_routes_are_refused() {
+    let mut limited = route("alice", "bob");
+    limited["spec"]["sourceWhiteIPList"] = serde_json::json!(["192.0.2.1"]);
+    let mut bob = Domain::new("bob", &[limited]);
+    let server = bob.serve().await;
+    let alice = [("kuscia-source", "alice"), ("kuscia-token-revision", "1")];
+    assert_eq!(knock(server, &alice).await, (StatusCode::FORBIDDEN, 5));
+    let from = ("x-forwarded-for", "203.0.113.5, 192.0.2.1");
+    assert_eq!(knock(server, &[alice[0], alice[1], from]).await, (StatusCode::OK, 4));
 }
 
 #[test]

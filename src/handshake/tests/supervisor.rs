@@ -139,7 +139,7 @@ async fn a_route_that_goes_ends_its_task_and_one_that_comes_back_has_a_new_one()
         let bob = OutboundRoute { auth: OutboundAuth::None, ..OutboundRoute::clone(&bob) };
         snapshot.outbound.insert(bob.destination.clone(), Arc::new(bob));
     });
-    assert_eq!(without_tokens.await, ["bob ended"]);
+    assert_eq!(without_tokens.await, ["bob woken"], "its link is still looked at");
 }
 
 #[tokio::test(start_paused = true)]

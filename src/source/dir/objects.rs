@@ -181,7 +181,11 @@ impl ObjectsInForce {
         self.leave_line(file, &key);
         if let Object::ClusterDomainRoute(cluster_route) = &object {
             let route = &cluster_route.spec.route;
-            let is_ours = [&route.source, &route.destination].contains(&&self.domain.to_string());
+            let ends = [&route.source, &route.destination].map(String::as_str);
+            // Whether this domain is to forward for others by it, the other routes tell.
+            let is_detour =
+                route.transit.as_ref().is_some_and(|transit| transit.transit_method != "REVERSE-TUNNEL");
+            let is_ours = is_detour || ends.contains(&self.domain.as_str());
             let expanded = is_ours.then(|| {
                 Object::DomainRoute(Box::new(expand_cluster_route(cluster_route, self.domain.as_str())))
             });
