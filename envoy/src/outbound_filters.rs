@@ -30,10 +30,7 @@ pub(crate) fn outbound_filters() -> Vec<HttpFilter> {
         ..HttpFilter::default()
     };
     let bridge = ReverseBridge { content_type: "application/grpc".to_owned(), ..ReverseBridge::default() };
-    vec![
-        filter(BANDWIDTH, any(&BandwidthShare::default())),
-        filter(GRPC_DEGRADE, any(&bridge)),
-    ]
+    vec![filter(BANDWIDTH, any(&BandwidthShare::default())), filter(GRPC_DEGRADE, any(&bridge))]
 }
 
 /// Limits what requests of the routes that have this entry send to `destination` together, and what they get, each to so

@@ -135,9 +135,11 @@ fn manifests_become_the_expected_resources() {
 
 #[test]
 fn the_same_input_gives_the_same_bytes() {
-    let (translator, snapshot) = (translator(ExternalProtocol::Mtls), snapshot("gateway"));
-    let translate = || translator.translate(&snapshot, &keys(ExternalProtocol::Mtls));
-    assert_eq!(translate(), translate());
+    for (case, protocol) in CASES {
+        let (translator, snapshot) = (translator(protocol), snapshot(case));
+        let translate = || translator.translate(&snapshot, &keys(protocol));
+        assert!(translate() == translate(), "{case}");
+    }
 }
 
 #[test]
@@ -213,19 +215,22 @@ fn changes_lead_from_the_resources_of_one_snapshot_to_those_of_another() {
 
 #[test]
 fn every_resource_of_an_object_leads_back_to_it() {
-    let (translator, snapshot) = (translator(ExternalProtocol::Mtls), snapshot("gateway"));
-    let outbound = snapshot.outbound.keys().cloned().map(Owner::Outbound);
-    let inbound = snapshot.inbound.keys().cloned().map(Owner::Inbound);
-    let services = snapshot.services.keys().cloned().map(Owner::Service);
-    let mut owned = BTreeSet::new();
-    for owner in outbound.chain(inbound).chain(services) {
-        for (type_url, name) in translator.resources_of(&owner, &snapshot) {
-            assert_eq!(translator.owner(type_url, &name), Some(owner.clone()), "{type_url} {name}");
-            owned.insert((type_url, name));
+    for (case, protocol) in CASES {
+        let (translator, snapshot) = (translator(protocol), snapshot(case));
+        let outbound = snapshot.outbound.keys().cloned().map(Owner::Outbound);
+        let inbound = snapshot.inbound.keys().cloned().map(Owner::Inbound);
+        let services = snapshot.services.keys().cloned().map(Owner::Service);
+        let mut owned = BTreeSet::new();
+        for owner in outbound.chain(inbound).chain(services) {
+            for (type_url, name) in translator.resources_of(&owner, &snapshot) {
+                assert_eq!(translator.owner(type_url, &name), Some(owner.clone()), "{type_url} {name}");
+                owned.insert((type_url, name));
+            }
         }
-    }
-    for resource in translator.translate(&snapshot, &keys(ExternalProtocol::Mtls)) {
-        let has_owner = translator.owner(resource.type_url, &resource.name).is_some();
-        assert_eq!(has_owner, owned.contains(&(resource.type_url, resource.name.clone())), "{resource:?}");
+        for resource in translator.translate(&snapshot, &keys(protocol)) {
+            let has_owner = translator.owner(resource.type_url, &resource.name).is_some();
+            let is_owned = owned.contains(&(resource.type_url, resource.name.clone()));
+            assert_eq!(has_owner, is_owned, "{resource:?}");
+        }
     }
 }

@@ -55,7 +55,9 @@ pub(super) fn tls_socket(
 
 fn validation(trusted: Trusted<'_>) -> ValidationContextType {
     match trusted {
-        Trusted::By(authority, None) => ValidationContextType::ValidationContextSdsSecretConfig(sds(authority)),
+        Trusted::By(authority, None) => {
+            ValidationContextType::ValidationContextSdsSecretConfig(sds(authority))
+        }
         Trusted::By(authority, Some(host)) => {
             ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
                 default_validation_context: Some(is_for(host)),

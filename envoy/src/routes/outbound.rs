@@ -102,7 +102,10 @@ fn peer_routes(route: &OutboundRoute, gateway: &Gateway) -> Vec<Route> {
 fn tunnel(route: &OutboundRoute, gateway: &Gateway) -> Option<Route> {
     let (_, Direct { endpoint, .. }) = route.first_hop();
     let action = RouteAction {
-        upgrade_configs: vec![UpgradeConfig { upgrade_type: "CONNECT".to_owned(), ..UpgradeConfig::default() }],
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "CONNECT".to_owned(),
+            ..UpgradeConfig::default()
+        }],
         ..peer_action(endpoint.ports.first()?, route, gateway)
     };
     Some(route_to(connect_path(), action))
