@@ -98,7 +98,7 @@ mod tests {
     fn loops_are_named() {
         let looped = |routes: &[&str]| Err(DeadEnd::Loop(routes.iter().map(ToString::to_string).collect()));
         assert_eq!(found("b", &[("a-b", "c"), ("a-c", "b")]), looped(&["a-b", "a-c", "a-b"]));
-        assert_eq!(found("d", &[("a-d", "b"), ("b-d", "a")]), looped(&["a-d", "b-d", "a-d"]));
+        assert_eq!(found("d", &[("a-d", "b"), ("b-d", "a")]), looped(&["a", "b", "a"]));
         assert_eq!(found("d", &[("a-d", "b"), ("a-b", "c"), ("b-d", "c")]), looped(&["c", "b", "c"]));
     }
 

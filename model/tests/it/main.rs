@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod bandwidth;
 mod crds;
 mod index;
 mod kuscia;
@@ -13,3 +14,4 @@ mod routes;
 mod services;
 mod support;
 mod tokens;
+mod transit;

@@ -104,7 +104,7 @@ fn a_certificate_without_a_key_is_for_the_domain_key() {
     let path = "spec.mTLSConfig.sourceClientCert";
     let foreign = configured(mtls("alice", "bob"), json!({"sourceClientCert": *BOB_CERTIFICATE}));
     let without_key = "is no certificate of this domain's key, and there is no sourceClientPrivateKey";
-    assert_eq!(problem(&[foreign.clone()]), (path.into(), without_key.into()));
+    assert_eq!(problem(std::slice::from_ref(&foreign)), (path.into(), without_key.into()));
     let key = json!(STANDARD.encode(&*BOB_LEAF.key_pem));
     let of_another = with(foreign, "/spec/mTLSConfig/sourceClientPrivateKey", key.clone());
     assert_eq!(

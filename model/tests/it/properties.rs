@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use networkmesh_model::{
-    Access, Affinity, Changed, DomainId, Event, Host, InboundRoute, Kind, ObjectRef, OutboundRoute,
-    PortScope, Protocol, Service, ServiceName, Snapshot, TOKEN_BYTES,
+    Access, Affinity, Changed, DomainId, Event, FieldErrors, Host, InboundRoute, Kind, ObjectRef,
+    OutboundRoute, PortScope, Protocol, Service, ServiceName, Snapshot, TOKEN_BYTES, Way,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -51,6 +51,32 @@ fn manifests() -> impl Strategy<Value = Value> {
                 if good { route } else { with(route, "/spec/interConnProtocol", json!("bfia")) }
             }
         ),
+        (ends(), detours(), any::<bool>()).prop_map(|((source, destination), via, tokens)| {
+            let route = route(source, destination);
+            let route = if tokens { route } else { with(route, "/spec/authenticationType", json!("None")) };
+            let via = via.filter(|via| ![source, destination].contains(via));
+            if let Some(via) = via {
+                return with(route, "/spec/transit", json!({"domain": {"domainID": via}}));
+            }
+            route
+        }),
+        (peer(), any::<bool>(), any::<bool>()).prop_map(|(peer, outbound, pins)| {
+            let route = if outbound { route("alice", peer) } else { route(peer, "alice") };
+            let route = with(route, "/spec/authenticationType", json!("MTLS"));
+            let route = with(route, "/spec/endpoint/ports/0/isTLS", json!(true));
+            // Bob's own certificate is for neither of alice's keys, nor a pin but with his Domain.
+            if pins {
+                with(route, "/spec/mTLSConfig", json!({"sourceClientCert": *BOB_CERTIFICATE}))
+            } else {
+                route
+            }
+        }),
+        (name(), peer(), 0_u64..3, any::<bool>()).prop_map(|(name, peer, limit, task)| {
+            let limit_of = format!("kuscia.secretflow/bandwidth-limit-{peer}");
+            let task = if task { "task" } else { "" };
+            let annotations = json!({limit_of: limit.to_string(), "kuscia.secretflow/task-id": task});
+            with(service(name), "/metadata/annotations", annotations)
+        }),
         (peer(), any::<bool>())
             .prop_map(|(peer, cert)| domain(peer, if cert { &BOB_CERTIFICATE } else { "" })),
         (name(), any::<bool>(), any::<bool>()).prop_map(|(name, good, grpc)| {
@@ -64,15 +90,26 @@ fn manifests() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// Two of few domains.
+fn ends() -> impl Strategy<Value = (&'static str, &'static str)> {
+    let domains = || proptest::sample::select(["alice", "bob", "carol", "dave"].as_slice());
+    (domains(), domains()).prop_filter("two domains", |(source, destination)| source != destination)
+}
+
+/// A domain in between, or none.
+fn detours() -> impl Strategy<Value = Option<&'static str>> {
+    proptest::option::weighted(0.7, proptest::sample::select(["alice", "bob", "carol", "dave"].as_slice()))
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        8 => manifests().prop_map(Step::Put),
+        12 => manifests().prop_map(Step::Put),
         2 => manifests().prop_map(Step::Delete),
         1 => kinds().prop_map(Step::ReadAgain),
         1 => kinds().prop_map(Step::Clear),
         3 => Just(Step::Commit),
     ];
-    vec(step, 0..40)
+    vec(step, 0..60)
 }
 
 fn plain_service(number: usize, protocol: Protocol) -> Arc<Service> {
@@ -161,24 +198,58 @@ fn walk(steps: &[Step]) -> (Mesh, Vec<Value>) {
     (mesh, left.into_values().collect())
 }
 
-/// What is left of a snapshot without the objects that are rejected: of those, only history tells what is in force.
+/// What is left of a snapshot without the objects that are rejected: of those, only history tells what is in force. Where
+/// one of them may be a part of detours, these are left out too.
 fn without_rejected(snapshot: &Snapshot) -> Snapshot {
     let mut snapshot = snapshot.clone();
     let rejected = snapshot.rejected.clone();
     let is_service = |name: &str| {
         rejected.keys().any(|reference| reference.kind == Kind::Service && reference.name == name)
     };
-    snapshot.outbound =
-        snapshot.outbound.into_iter().filter(|(_, route)| !rejected.contains_key(&route.object)).collect();
-    snapshot.inbound =
-        snapshot.inbound.into_iter().filter(|(_, route)| !rejected.contains_key(&route.object)).collect();
+    let is_of_detours =
+        |errors: &FieldErrors| errors.iter().any(|error| error.path.starts_with("spec.transit"));
+    let keeps_a_route = rejected
+        .iter()
+        .any(|(reference, errors)| reference.kind == Kind::DomainRoute && !is_of_detours(errors));
+    if keeps_a_route {
+        snapshot.forwarded.clear();
+        let others = snapshot.rejected.into_iter().filter(|(_, errors)| !is_of_detours(errors));
+        snapshot.rejected = others.collect();
+    }
+    let keeps_a_limit = rejected.keys().any(|reference| reference.kind == Kind::Service);
+    snapshot.outbound = snapshot
+        .outbound
+        .into_iter()
+        .filter(|(_, route)| !rejected.contains_key(&route.object))
+        .filter(|(_, route)| !(keeps_a_route || keeps_a_limit) || matches!(route.way, Way::Direct(_)))
+        .map(|(destination, route)| {
+            let mut route = OutboundRoute::clone(&route);
+            if keeps_a_limit {
+                route.bandwidth = Arc::default();
+            }
+            (destination, Arc::new(route))
+        })
+        .collect();
+    snapshot.inbound = snapshot
+        .inbound
+        .into_iter()
+        .filter(|(_, route)| !rejected.contains_key(&route.object))
+        .filter(|(_, route)| !keeps_a_route || route.carrier.is_none())
+        .map(|(source, route)| {
+            let mut route = InboundRoute::clone(&route);
+            if keeps_a_route {
+                (route.origins, route.forwards) = (Arc::default(), Arc::default());
+            }
+            (source, Arc::new(route))
+        })
+        .collect();
     snapshot.services =
         snapshot.services.into_iter().filter(|(name, _)| !is_service(name.as_str())).collect();
     snapshot
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
     fn the_way_to_a_state_does_not_matter_and_can_be_followed_by_the_changes(steps in steps()) {
