@@ -189,6 +189,21 @@ async fn nonsense_is_refused_and_the_answer_names_field_and_remedy() {
         (port(json!({"protocol": "HTTPS"})), "spec.endpoint.ports[0].protocol", "\"HTTP\", \"GRPC\""),
         (port(json!({"isTLS": "yes"})), "spec.endpoint.ports[0].isTLS", "must be of type boolean"),
         (json!({"endpoint": {"host": "https://gateway"}}), "spec.endpoint.host", "should match"),
+        (
+            json!({"endpoint": {"tls": {"serverName": "192.0.2.1:443"}}}),
+            "spec.endpoint.tls.serverName",
+            "should match",
+        ),
+        (
+            json!({"endpoint": {"timeouts": {"idleSeconds": 0}}}),
+            "spec.endpoint.timeouts.idleSeconds",
+            "greater than or equal to 1",
+        ),
+        (
+            json!({"endpoint": {"timeouts": {"connectSeconds": 301}}}),
+            "spec.endpoint.timeouts.connectSeconds",
+            "less than or equal to 300",
+        ),
         (json!({"source": null}), "spec.source", "Required value"),
         (json!({"source": "Alice"}), "spec.source", "should match"),
         (json!({"destination": ""}), "spec.destination", "should match"),
