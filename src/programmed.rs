@@ -92,8 +92,23 @@ impl Watch {
     }
 
     fn await_answer(&mut self, route: Owner) {
-        let resources = self.translator.resources_of(&route, &self.snapshot).into_iter();
-        let resources: Vec<_> = resources
+        // Requests of a detour go by the route to its first gateway, and come by the route of its last one.
+        let beside = match &route {
+            Owner::Outbound(destination) => {
+                let route = self.snapshot.outbound.get(destination);
+                route.map(|route| Owner::Outbound(route.first_hop().0.destination.clone()))
+            }
+            Owner::Inbound(source) => {
+                let carrier = self.snapshot.inbound.get(source).and_then(|route| route.carrier.clone());
+                carrier.map(Owner::Inbound)
+            }
+            Owner::Service(_) => None,
+        };
+        let owners = [Some(&route), beside.as_ref().filter(|beside| **beside != route)];
+        let resources: Vec<_> = owners
+            .into_iter()
+            .flatten()
+            .flat_map(|owner| self.translator.resources_of(owner, &self.snapshot))
             .filter_map(|(type_url, name)| Some((ResourceType::from_type_url(type_url)?, name)))
             .collect();
         if resources.is_empty() {
@@ -188,5 +203,71 @@ fn condition(status: ConditionStatus, reason: &str, message: String) -> Conditio
         message,
         gateway: None,
         last_transition_time: Some(Time(Timestamp::now())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Document, DomainId, Event, Index, read_manifests};
+    use serde_json::json;
+
+    use super::*;
+    use crate::program::tests::translator;
+
+    /// The names of the resources that are awaited for `route` at `domain`, which knows that alice reaches carol through bob.
+    fn awaited(domain: &str, route: Owner) -> Vec<String> {
+        let id: DomainId = domain.parse().expect("a domain ID");
+        let mut index = Index::new(id.clone(), certs::DomainKey::generate().expect("a key"), []);
+        for (source, destination, transit) in [
+            ("alice", "bob", None),
+            ("bob", "carol", None),
+            ("alice", "carol", Some(json!({"domain": {"domainID": "bob"}}))),
+        ] {
+            let manifest = json!({
+                "apiVersion": "kuscia.secretflow/v1alpha1",
+                "kind": "DomainRoute",
+                "metadata": {"name": format!("{source}-{destination}")},
+                "spec": {
+                    "source": source,
+                    "destination": destination,
+                    "endpoint": {"host": "192.0.2.1", "ports": [{"name": "http", "protocol": "HTTP", "port": 1080}]},
+                    "authenticationType": "None",
+                    "transit": transit,
+                },
+            });
+            let documents = read_manifests(&manifest.to_string(), domain).expect("a manifest");
+            let [Document::Read { object, .. }] = documents.as_slice() else { panic!("{manifest}") };
+            if source == domain || destination == domain {
+                index.apply(Event::Apply(object.clone()));
+            }
+        }
+        let snapshot = index.commit(Timestamp::UNIX_EPOCH).0.expect("a snapshot");
+        let mut watch = Watch {
+            translator: translator(&id),
+            gateways: Gateways::new(Arc::clone(&snapshot)).0,
+            instance: "gateway".to_owned(),
+            snapshot,
+            open: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+        };
+        watch.await_answer(route.clone());
+        watch.open[&route].iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    #[test]
+    fn a_detour_needs_the_routes_by_which_its_requests_leave_and_come() {
+        let id = |name: &str| name.parse::<DomainId>().expect("a domain ID");
+        let leaving = awaited("alice", Owner::Outbound(id("carol")));
+        for name in ["to|carol", "to|bob", "alice-to-bob-http"] {
+            assert!(leaving.iter().any(|known| known == name), "{name}: {leaving:?}");
+        }
+        let coming = awaited("carol", Owner::Inbound(id("alice")));
+        assert!(coming.iter().any(|known| known == "from|bob"), "{coming:?}");
+        let direct = awaited("alice", Owner::Outbound(id("bob")));
+        assert_eq!(
+            direct.iter().filter(|name| *name == "to|bob").count(),
+            2,
+            "a scope, and routes: {direct:?}"
+        );
     }
 }
