@@ -10,6 +10,7 @@ use axum::{
     response::IntoResponse,
     routing::any,
 };
+use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use http_body_util::BodyExt;
 use proto::echo::{
@@ -38,6 +39,7 @@ pub struct Echoed {
 
 /// Serves until `shutdown`, then lets requests end that have begun. Beside [`Echoed`] for any path, it answers
 /// - `/status/CODE` with this status (200 to 599) and no body,
+/// - `/bytes/COUNT` with a body of that many bytes,
 /// - `/stream?chunks=N&interval_ms=M` with a body of N lines, M milliseconds apart (by default 3 and 100),
 /// - the gRPC service `networkmesh.echo.v1.Echo`.
 ///
@@ -51,6 +53,7 @@ pub async fn serve(
     let service = Service { name: name.into(), shutdown: shutdown.clone() };
     let router = Router::new()
         .route("/status/{code}", any(status))
+        .route("/bytes/{count}", any(bytes))
         .route("/stream", any(slow_lines))
         .route_service(
             &format!("/{}/{{method}}", EchoServer::<Service>::NAME),
@@ -104,6 +107,15 @@ async fn status(Path(code): Path<u16>) -> StatusCode {
         Ok(status) if (200..600).contains(&code) => status,
         _ => StatusCode::BAD_REQUEST,
     }
+}
+
+async fn bytes(Path(count): Path<u64>) -> impl IntoResponse {
+    const CHUNK: u64 = 16 << 10;
+    let rest = count % CHUNK;
+    let chunks = (0..count / CHUNK).map(|_| CHUNK).chain((rest > 0).then_some(rest));
+    let full = Bytes::from(vec![b'x'; CHUNK as usize]);
+    let chunk = move |length: u64| Ok::<_, Infallible>(full.slice(..length as usize));
+    Body::from_stream(stream::iter(chunks.map(chunk)))
 }
 
 #[derive(Deserialize)]
@@ -166,7 +178,6 @@ fn ascii(metadata: &MetadataMap) -> impl Iterator<Item = (String, String)> {
 #[cfg(test)]
 mod tests {
     use ::http::{Method, header::CONTENT_TYPE};
-    use bytes::Bytes;
     use http_body_util::Full;
     use hyper_util::{
         client::legacy::Client,
@@ -246,6 +257,14 @@ mod tests {
         let response = get(&server().await, "/stream?chunks=3&interval_ms=1").await;
         assert_eq!(response.body(), "chunk 0\nchunk 1\nchunk 2\n");
         assert!(!response.headers().contains_key("content-length"));
+    }
+
+    #[tokio::test]
+    async fn as_many_bytes_come_as_asked_for() {
+        let server = server().await;
+        for count in [0_usize, 1, 16 << 10, 100_000] {
+            assert_eq!(get(&server, &format!("/bytes/{count}")).await.body().len(), count);
+        }
     }
 
     #[tokio::test]
