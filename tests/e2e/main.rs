@@ -16,6 +16,7 @@ mod dns;
 mod endpoints;
 mod faults;
 mod flood;
+mod hostile;
 mod interop;
 mod kubernetes;
 mod middle;
