@@ -1,6 +1,8 @@
 //! What a process costs, as Linux counts it.
 
-use std::{fs, io, time::Duration};
+use std::{fs, io, process::Stdio, time::Duration};
+
+use tokio::process::Command;
 
 use crate::Failure;
 
@@ -37,4 +39,15 @@ pub(crate) fn resident_megabytes(pid: u32) -> Result<f64, Failure> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kilobytes / 1024.0)
+}
+
+/// Keeps all threads of a process on one processor, and those that they start.
+pub(crate) async fn pin(pid: u32, processor: usize) -> Result<(), Failure> {
+    let mut command = Command::new("taskset");
+    command.args(["--all-tasks", "--cpu-list", "--pid", &processor.to_string(), &pid.to_string()]);
+    let output = command.stdin(Stdio::null()).output().await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("taskset: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
