@@ -98,15 +98,18 @@ fn peer_routes(route: &OutboundRoute, gateway: &Gateway) -> Vec<Route> {
 }
 
 /// `CONNECT` is passed on: the tunnel to the service begins at the destination's gateway. It has no path that could be
-/// given a prefix.
+/// given a prefix, and always a port (RFC 9110, section 9.3.6).
 fn tunnel(route: &OutboundRoute, gateway: &Gateway) -> Option<Route> {
     let (_, Direct { endpoint, .. }) = route.first_hop();
+    let port = endpoint.ports.first()?;
+    let authority = format!("{}:{}", host_header(&endpoint.host), port.port);
     let action = RouteAction {
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "CONNECT".to_owned(),
             ..UpgradeConfig::default()
         }],
-        ..peer_action(endpoint.ports.first()?, route, gateway)
+        host_rewrite_specifier: Some(HostRewriteSpecifier::HostRewriteLiteral(authority)),
+        ..peer_action(port, route, gateway)
     };
     Some(route_to(connect_path(), action))
 }
