@@ -5,6 +5,7 @@
 
 use envoy_types::pb::envoy::config::route::v3::{
     HeaderMatcher, Route, RouteAction,
+    header_matcher::HeaderMatchSpecifier,
     route_action::{ClusterSpecifier, HostRewriteSpecifier},
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::MatchPattern};
@@ -35,21 +36,18 @@ pub(super) fn forwarded(route: &InboundRoute, gateway: &Gateway) -> Vec<Route> {
     looped.into_iter().chain(permitted).chain(refused(other, Vec::new())).collect()
 }
 
-/// What goes to one destination: requests that began where `source` may say so, and its own. Who names no origin that it
-/// may name, or several, is taken for the origin itself.
+/// What goes to one destination: requests that began where `source` may say so, and those of which it says nothing, which
+/// are its own.
 fn permitted(forward: &Forward, source: &DomainId, gateway: &Gateway) -> Vec<Route> {
     let host = matches(headers::HOST, format!(r"[\w-]+\.{}\.svc", forward.destination));
-    let (own, named): (Vec<_>, Vec<_>) = forward.origins.iter().partition(|origin| *origin == source);
-    let kept = (!named.is_empty()).then(|| {
-        let origin = one_of(headers::ORIGIN_SOURCE, &named);
-        Route { r#match: Some(any_path(vec![host.clone(), origin])), ..onward(gateway) }
-    });
-    let overwritten = (!own.is_empty()).then(|| {
+    let begun = one_of(headers::ORIGIN_SOURCE, &forward.origins);
+    let named = Route { r#match: Some(any_path(vec![host.clone(), begun])), ..onward(gateway) };
+    let unnamed = forward.origins.contains(source).then(|| {
         let mut route = onward(gateway);
         route.request_headers_to_add.push(overwrite(headers::ORIGIN_SOURCE, source.as_str()));
-        Route { r#match: Some(any_path(vec![host])), ..route }
+        Route { r#match: Some(any_path(vec![host, is_missing(headers::ORIGIN_SOURCE)])), ..route }
     });
-    kept.into_iter().chain(overwritten).flat_map(with_connect).collect()
+    [named].into_iter().chain(unnamed).flat_map(with_connect).collect()
 }
 
 /// To the transit listener, which says whose next request it is, and is named in errors.
@@ -88,9 +86,17 @@ fn via(domain: &DomainId) -> String {
 }
 
 /// The header is there once, and names one of the domains.
-pub(super) fn one_of(header: &str, domains: &[&DomainId]) -> HeaderMatcher {
-    let names: Vec<&str> = domains.iter().map(|domain| domain.as_str()).collect();
+pub(super) fn one_of(header: &str, domains: &[DomainId]) -> HeaderMatcher {
+    let names: Vec<&str> = domains.iter().map(DomainId::as_str).collect();
     matches(header, names.join("|"))
+}
+
+fn is_missing(header: &str) -> HeaderMatcher {
+    HeaderMatcher {
+        name: header.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::PresentMatch(false)),
+        ..HeaderMatcher::default()
+    }
 }
 
 /// The whole of the header's value matches `regex` (RE2); a repeated header's values are one, joined by commas.

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     route_action::HostRewriteSpecifier,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use model::{DomainId, InboundRoute};
+use model::InboundRoute;
 use serde_json::json;
 
 use super::forward::{forwarded, one_of};
@@ -77,10 +77,9 @@ fn services(route: &InboundRoute, gateway: &Gateway) -> Vec<Route> {
             ..route_to(any_path(headers), action)
         }
     };
-    let origins: Vec<&DomainId> = route.origins.iter().collect();
-    let brought = (!origins.is_empty()).then(|| Route {
+    let brought = (!route.origins.is_empty()).then(|| Route {
         request_headers_to_add: service_headers(route),
-        ..service(vec![one_of(headers::ORIGIN_SOURCE, &origins)])
+        ..service(vec![one_of(headers::ORIGIN_SOURCE, &route.origins)])
     });
     let mut own = Route { request_headers_to_add: service_headers(route), ..service(Vec::new()) };
     own.request_headers_to_add.push(overwrite(headers::ORIGIN_SOURCE, route.source.as_str()));
