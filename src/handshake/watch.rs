@@ -31,8 +31,9 @@ impl Negotiation {
             if matches!(route.auth, OutboundAuth::Token { .. }) {
                 return;
             }
-            // What it was tried with, without the status that this changes itself.
-            let link = Some((route.way.clone(), route.auth.clone()));
+            // What it was tried with, without statuses, which this changes itself.
+            let (first_hop, direct) = route.first_hop();
+            let link = Some((direct.clone(), first_hop.auth.clone(), route.auth.clone()));
             if !self.replicas.is_chosen(&route.status.token_status.revision_initializer) {
                 // Another gateway does it.
                 tried = None;
