@@ -72,7 +72,9 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
         for (protocol, http2) in [("HTTP/1.1", false), ("HTTP/2", true)] {
             let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
             let caller = Caller { client, gateway: alice.addresses.internal };
-            for (direction, call) in [("to bob", Caller::upload as fn(_, _) -> _), ("from bob", Caller::download)] {
+            for (direction, call) in
+                [("to bob", Caller::upload as fn(_, _) -> _), ("from bob", Caller::download)]
+            {
                 let bytes = limit * 1024 * arguments.seconds;
                 // Takes what the limit has saved up.
                 call(&caller, limit * 1024 * 2).await?;
@@ -81,7 +83,13 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
                 let rate = bytes as f64 / begun.elapsed().as_secs_f64() / 1024.0;
                 eprintln!("{limit} KiB/s, {protocol}, {direction}: {rate:.0} KiB/s");
                 let ratio = format!("{:.3}", rate / limit as f64);
-                rows.push(vec![grouped(limit), protocol.to_owned(), direction.to_owned(), format!("{rate:.0}"), ratio]);
+                rows.push(vec![
+                    grouped(limit),
+                    protocol.to_owned(),
+                    direction.to_owned(),
+                    format!("{rate:.0}"),
+                    ratio,
+                ]);
             }
         }
         alice.stop().await?;
@@ -99,7 +107,8 @@ async fn start(folder: &Path, envoy: &Path, limit: u64) -> Result<(Domain, Domai
     let mut bob = Domain::lay_out(folder, "bob", Home::Folder, &config)?;
     bob.serve_echo("task").await?;
     let mut task = service_manifest("task", &[]);
-    task["items"][0]["metadata"]["annotations"] = json!({"kuscia.secretflow/bandwidth-limit-bob": limit.to_string()});
+    task["items"][0]["metadata"]["annotations"] =
+        json!({"kuscia.secretflow/bandwidth-limit-bob": limit.to_string()});
     alice.apply("task.json", &task).await?;
     let route = alice.route_to(&bob);
     for domain in [&mut alice, &mut bob] {
@@ -128,7 +137,8 @@ struct Caller {
 impl Caller {
     fn upload(&self, bytes: u64) -> futures_util::future::BoxFuture<'_, Result<(), Failure>> {
         let chunk = Bytes::from(vec![b'x'; CHUNK_BYTES]);
-        let frames = stream::iter((0..bytes / CHUNK_BYTES as u64).map(move |_| Ok(Frame::data(chunk.clone()))));
+        let frames =
+            stream::iter((0..bytes / CHUNK_BYTES as u64).map(move |_| Ok(Frame::data(chunk.clone()))));
         Box::pin(self.call("/upload".to_owned(), StreamBody::new(frames).boxed()))
     }
 

@@ -43,7 +43,7 @@ pub use route::{
     EndpointPort, Forward, ForwardedRoute, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth,
     OutboundRoute, PortProtocol, RequestHeader, Timeouts, TokenMethod, TokenSettings, Transit, Trust, Way,
 };
-pub use service::{Access, Affinity, PortScope, Protocol, READY_TIME, Service, ServiceTls};
+pub use service::{Access, Affinity, PortScope, Protocol, READY_TIME, Service, ServiceTls, SessionCookie};
 pub use settle::{settle_tokens, with_listed};
 pub use snapshot::{Changed, Snapshot};
 pub use status::{StatusChange, StatusUpdate};

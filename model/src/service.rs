@@ -32,7 +32,7 @@ pub struct Service {
     /// The ready addresses, sorted, each once.
     pub endpoints: Arc<[SocketAddr]>,
     /// The host that it really is (`type: ExternalName`), instead of addresses.
-    pub external: Option<HostPort>,
+    pub external: Option<Box<HostPort>>,
 }
 
 /// From where a service may be called (label `kuscia.secretflow/port-scope`).
@@ -84,12 +84,16 @@ pub enum Affinity {
     /// (`sessionAffinity: ClientIP`).
     Client,
     /// The same for the same cookie (annotation `kuscia.secretflow/sticky-session-cookie`).
-    Cookie {
-        /// Its name.
-        name: Box<str>,
-        /// How long clients are to keep it.
-        ttl: Duration,
-    },
+    Cookie(Box<SessionCookie>),
+}
+
+/// The cookie by which a client stays with a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionCookie {
+    /// Its name.
+    pub name: Box<str>,
+    /// How long clients are to keep it.
+    pub ttl: Duration,
 }
 
 /// The annotation of a service that says since when a gateway serves it.

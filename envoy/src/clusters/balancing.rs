@@ -39,9 +39,9 @@ pub(super) fn affinity(affinity: &Affinity) -> Option<LoadBalancingPolicy> {
             },
             hash(PolicySpecifier::ConnectionProperties(ConnectionProperties { source_ip: true })),
         ],
-        Affinity::Cookie { name, ttl } => vec![hash(PolicySpecifier::Cookie(Cookie {
-            name: name.to_string(),
-            ttl: duration(*ttl),
+        Affinity::Cookie(cookie) => vec![hash(PolicySpecifier::Cookie(Cookie {
+            name: cookie.name.to_string(),
+            ttl: duration(cookie.ttl),
             path: "/".to_owned(),
             ..Cookie::default()
         }))],

@@ -7,7 +7,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt as _;
 
-use super::{Access, Affinity, Definition, PortScope, Protocol, Quota, READY_TIME, Service, ServiceTls};
+use super::{
+    Access, Affinity, Definition, PortScope, Protocol, Quota, READY_TIME, Service, ServiceTls, SessionCookie,
+};
 use crate::error::{FieldErrors, Problem};
 use crate::names::{self, DATAPATH_SERVICE, HANDSHAKE_SERVICE};
 use crate::{DomainId, Host, HostPort, ServiceName};
@@ -53,7 +55,7 @@ pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> 
         errors.add("spec.ports", Problem::new("is empty", "add the port that the service listens on"));
     }
     let external = match spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName")) {
-        Some(spec) => parse_external(service, spec, port, &mut errors).map(Some),
+        Some(spec) => parse_external(service, spec, port, &mut errors).map(|host| Some(Box::new(host))),
         None => Some(None),
     };
     let all = (name, scope, access, protocol, tls, affinity, quota, port, external);
@@ -173,7 +175,7 @@ fn parse_affinity(
         return None;
     }
     of_address?;
-    Some(Affinity::Cookie { name: cookie.into(), ttl: ttl? })
+    Some(Affinity::Cookie(Box::new(SessionCookie { name: cookie.into(), ttl: ttl? })))
 }
 
 /// Seconds, or a number with its unit: Kuscia writes `86400s`.

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use networkmesh_model::{Access, Affinity, Kind, PortScope, Protocol, ServiceTls};
+use networkmesh_model::{Access, Affinity, Kind, PortScope, Protocol, ServiceTls, SessionCookie};
 use serde_json::{Value, json};
 
 use crate::support::{Mesh, endpoints, object_of, paths, service, slice, with, without};
@@ -138,8 +138,9 @@ fn a_service_may_be_another_host() {
 #[test]
 fn clients_stay_with_their_replica_by_address_or_cookie() {
     let affinity = |manifest: Value| Mesh::of(&[manifest]).service("echo").affinity.clone();
-    let cookie =
-        |name: &str, seconds| Affinity::Cookie { name: name.into(), ttl: Duration::from_secs(seconds) };
+    let cookie = |name: &str, seconds| {
+        Affinity::Cookie(Box::new(SessionCookie { name: name.into(), ttl: Duration::from_secs(seconds) }))
+    };
     assert_eq!(affinity(service("echo")), Affinity::None);
     let by_address = with(service("echo"), "/spec/sessionAffinity", json!("ClientIP"));
     assert_eq!(affinity(by_address.clone()), Affinity::Client);
