@@ -3,13 +3,12 @@
 //! A header that a request repeats is matched as one value, joined by commas, so it never matches.
 
 use envoy_types::pb::google::protobuf::Any;
-use ipnet::IpNet;
 use model::{Access, DomainId, InboundAuth, InboundRoute, PortScope, Service};
 
 use crate::headers::{self, peer_certificate, peer_issuer};
 use crate::message::cidr_range;
 use crate::proof::policy_of;
-use crate::rbac::{Filter, Matcher, OnMatch};
+use crate::rbac::{Filter, Matcher, OnMatch, Rule};
 
 /// Name of the policy that lets a request in.
 const ALLOWED: &str = "allowed";
@@ -19,6 +18,8 @@ const ALLOWED: &str = "allowed";
 pub(crate) enum Denied {
     /// The source is unknown, or did not prove itself.
     Unauthorized,
+    /// A header that must say one thing says several.
+    Ambiguous,
     /// The source may not come from this address.
     AddressNotAllowed,
     /// The source may not call this service.
@@ -31,6 +32,7 @@ impl Denied {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Unauthorized => "unauthorized",
+            Self::Ambiguous => "ambiguous",
             Self::AddressNotAllowed => "address_not_allowed",
             Self::DomainNotAllowed => "domain_not_allowed",
             Self::UnknownService => "unknown_service",
@@ -54,7 +56,7 @@ pub(crate) fn source_of(route: &InboundRoute) -> Any {
 /// A token that is used for the first time is let in by a policy of its own name, which [`proof`](crate::proof) tells
 /// the mesh.
 fn proof_of(route: &InboundRoute) -> OnMatch {
-    let let_in = |policy: &str| near(&route.addresses, OnMatch::allow(policy));
+    let let_in = |policy: &str| admitted(route, OnMatch::allow(policy));
     match &route.auth {
         InboundAuth::None => let_in(ALLOWED),
         InboundAuth::Token { accepted, .. } => {
@@ -75,12 +77,20 @@ fn proof_of(route: &InboundRoute) -> OnMatch {
     }
 }
 
-fn near(networks: &[IpNet], let_in: OnMatch) -> OnMatch {
-    if networks.is_empty() {
-        return let_in;
-    }
-    let networks = networks.iter().map(cidr_range).collect();
-    OnMatch::matcher(Matcher::address(networks, let_in, deny(Denied::AddressNotAllowed)))
+/// Once it is proved who sends a request: it must come from where it may, and say once where it began and where it goes
+/// if both are choices, for routes are found by any value of a header that is repeated.
+fn admitted(route: &InboundRoute, let_in: OnMatch) -> OnMatch {
+    let has_choices = !route.origins.is_empty() || !route.forwards.is_empty();
+    let choices = [headers::ORIGIN_SOURCE, headers::HOST].into_iter().filter(|_| has_choices);
+    let mut rules: Vec<_> = choices.map(|header| Rule::several(header, deny(Denied::Ambiguous))).collect();
+    let networks: Vec<_> = route.addresses.iter().map(cidr_range).collect();
+    let otherwise = if networks.is_empty() {
+        let_in
+    } else {
+        rules.push(Rule::address(networks, let_in));
+        deny(Denied::AddressNotAllowed)
+    };
+    if rules.is_empty() { otherwise } else { OnMatch::matcher(Matcher::rules(rules, otherwise)) }
 }
 
 /// Lets the domains that may call `service` through, of which `domain` itself is one; `None` if all may.

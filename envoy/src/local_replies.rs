@@ -34,14 +34,14 @@ pub(crate) fn local_replies(side: Side, gateway: &Gateway) -> LocalReplyConfig {
         headers_to_add: message("unauthorized."),
         ..ResponseMapper::default()
     };
-    let wrong_address = ResponseMapper {
-        filter: Some(denied(Denied::AddressNotAllowed)),
-        body_format_override: Some(json_format(
-            gateway.error_body("this domain may not come from this address."),
-        )),
-        headers_to_add: message("this domain may not come from this address"),
+    let refused = |reason, text: &str| ResponseMapper {
+        filter: Some(denied(reason)),
+        body_format_override: Some(json_format(gateway.error_body(&format!("{text}.")))),
+        headers_to_add: message(text),
         ..ResponseMapper::default()
     };
+    let wrong_address = refused(Denied::AddressNotAllowed, "this domain may not come from this address");
+    let ambiguous = refused(Denied::Ambiguous, "a header that must say one thing says several");
     let host = format!("%REQ({})%", side.host_header());
     let about_host = |reason| Some(json_format(gateway.body([("host", &host), ("reason", reason)])));
     let may_not_call = ResponseMapper {
@@ -67,7 +67,15 @@ pub(crate) fn local_replies(side: Side, gateway: &Gateway) -> LocalReplyConfig {
         ..ResponseMapper::default()
     };
     LocalReplyConfig {
-        mappers: vec![unauthorized, wrong_address, may_not_call, hidden_service, unknown_service, other],
+        mappers: vec![
+            unauthorized,
+            wrong_address,
+            ambiguous,
+            may_not_call,
+            hidden_service,
+            unknown_service,
+            other,
+        ],
         body_format: None,
     }
 }

@@ -12,9 +12,13 @@ use envoy_types::pb::envoy::extensions::matching::input_matchers::ip::v3::Ip;
 use envoy_types::pb::envoy::r#type::matcher::v3::HttpRequestHeaderMatchInput;
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::xds::core::v3::TypedExtensionConfig as MatchExtension;
-use envoy_types::pb::xds::r#type::matcher::v3::matcher::matcher_list::{
-    Predicate,
-    predicate::{MatchType, SinglePredicate, single_predicate},
+use envoy_types::pb::xds::r#type::matcher::v3::{
+    StringMatcher,
+    matcher::matcher_list::{
+        Predicate,
+        predicate::{MatchType, SinglePredicate, single_predicate},
+    },
+    string_matcher::MatchPattern,
 };
 use prost::{Message, Name};
 
@@ -53,13 +57,13 @@ pub(crate) struct Matcher {
 #[prost(skip_debug)]
 struct MatcherList {
     #[prost(message, repeated, tag = "1")]
-    matchers: Vec<FieldMatcher>,
+    matchers: Vec<Rule>,
 }
 
 /// `xds.type.matcher.v3.Matcher.MatcherList.FieldMatcher`.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
-struct FieldMatcher {
+pub(crate) struct Rule {
     #[prost(message, optional, tag = "1")]
     predicate: Option<Predicate>,
     #[prost(message, optional, tag = "2")]
@@ -131,18 +135,37 @@ impl Matcher {
         Self { matcher_tree: tree, ..Self::always(otherwise) }
     }
 
-    /// Looks for the client's address in `networks`.
-    pub(crate) fn address(networks: Vec<CidrRange>, within: OnMatch, otherwise: OnMatch) -> Self {
+    /// The first rule that fits decides.
+    pub(crate) fn rules(rules: Vec<Rule>, otherwise: OnMatch) -> Self {
+        let list = (!rules.is_empty()).then_some(MatcherList { matchers: rules });
+        Self { matcher_list: list, ..Self::always(otherwise) }
+    }
+}
+
+impl Rule {
+    /// Where the client's address is in `networks`.
+    pub(crate) fn address(networks: Vec<CidrRange>, decision: OnMatch) -> Self {
         let networks = Ip { cidr_ranges: networks, stat_prefix: "source".to_owned() };
-        let predicate = SinglePredicate {
-            input: Some(named("source-ip", &SourceIpInput {})),
-            matcher: Some(single_predicate::Matcher::CustomMatch(named("networks", &networks))),
+        let within = single_predicate::Matcher::CustomMatch(named("networks", &networks));
+        Self::new(named("source-ip", &SourceIpInput {}), within, decision)
+    }
+
+    /// Where `header` has several values, whether it is repeated or lists them.
+    pub(crate) fn several(header: &str, decision: OnMatch) -> Self {
+        let input = HttpRequestHeaderMatchInput { header_name: header.to_owned() };
+        let comma = StringMatcher {
+            match_pattern: Some(MatchPattern::Contains(",".to_owned())),
+            ..StringMatcher::default()
         };
-        let within = FieldMatcher {
+        Self::new(named(header, &input), single_predicate::Matcher::ValueMatch(comma), decision)
+    }
+
+    fn new(input: MatchExtension, matcher: single_predicate::Matcher, decision: OnMatch) -> Self {
+        let predicate = SinglePredicate { input: Some(input), matcher: Some(matcher) };
+        Self {
             predicate: Some(Predicate { match_type: Some(MatchType::SinglePredicate(predicate)) }),
-            on_match: Some(within),
-        };
-        Self { matcher_list: Some(MatcherList { matchers: vec![within] }), ..Self::always(otherwise) }
+            on_match: Some(decision),
+        }
     }
 }
 
@@ -207,7 +230,8 @@ mod tests {
     fn an_address_outside_the_networks_is_denied() {
         let network = CidrRange { address_prefix: "10.0.0.0".to_owned(), ..CidrRange::default() };
         let within = OnMatch::allow("allowed");
-        let matcher = read(Matcher::address(vec![network.clone()], within, OnMatch::deny("denied")));
+        let rule = Rule::address(vec![network.clone()], within);
+        let matcher = read(Matcher::rules(vec![rule], OnMatch::deny("denied")));
         let Some(MatcherType::MatcherList(list)) = matcher.matcher_type else { panic!("no list") };
         let [field] = list.matchers.as_slice() else { panic!("{list:?}") };
         let Some(MatchType::SinglePredicate(predicate)) =

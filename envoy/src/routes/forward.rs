@@ -6,6 +6,7 @@
 use envoy_types::pb::envoy::config::route::v3::{
     HeaderMatcher, Route, RouteAction,
     header_matcher::HeaderMatchSpecifier,
+    route::Action,
     route_action::{ClusterSpecifier, HostRewriteSpecifier},
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::MatchPattern};
@@ -47,7 +48,7 @@ fn permitted(forward: &Forward, source: &DomainId, gateway: &Gateway) -> Vec<Rou
         route.request_headers_to_add.push(overwrite(headers::ORIGIN_SOURCE, source.as_str()));
         Route { r#match: Some(any_path(vec![host, is_missing(headers::ORIGIN_SOURCE)])), ..route }
     });
-    [named].into_iter().chain(unnamed).flat_map(with_connect).collect()
+    [named].into_iter().chain(unnamed).flat_map(with_tunnel).collect()
 }
 
 /// To the transit listener, which says whose next request it is, and is named in errors.
@@ -69,6 +70,17 @@ fn onward(gateway: &Gateway) -> Route {
     }
 }
 
+/// `CONNECT` is passed on too: the tunnel begins at the destination's gateway. Its host must name a port (RFC 9110, section
+/// 9.3.6), which nobody reads, since a service has only one.
+fn with_tunnel(route: Route) -> [Route; 2] {
+    let [route, mut tunnel] = with_connect(route);
+    if let Some(Action::Route(action)) = &mut tunnel.action {
+        let host = format!("%REQ({})%:80", headers::HOST);
+        action.host_rewrite_specifier = Some(HostRewriteSpecifier::HostRewrite(host));
+    }
+    [route, tunnel]
+}
+
 /// The host is a service of another domain.
 fn elsewhere(gateway: &Gateway) -> [HeaderMatcher; 2] {
     let own = header_matches(headers::HOST, MatchPattern::Suffix(format!(".{}.svc", gateway.domain)));
@@ -85,7 +97,7 @@ fn via(domain: &DomainId) -> String {
     format!("1.1 {domain}.svc")
 }
 
-/// The header is there once, and names one of the domains.
+/// The header names one of the domains. Who repeats it is not let in.
 pub(super) fn one_of(header: &str, domains: &[DomainId]) -> HeaderMatcher {
     let names: Vec<&str> = domains.iter().map(DomainId::as_str).collect();
     matches(header, names.join("|"))
@@ -99,7 +111,7 @@ fn is_missing(header: &str) -> HeaderMatcher {
     }
 }
 
-/// The whole of the header's value matches `regex` (RE2); a repeated header's values are one, joined by commas.
+/// The whole of a value of the header matches `regex` (RE2).
 fn matches(header: &str, regex: String) -> HeaderMatcher {
     header_matches(header, MatchPattern::SafeRegex(RegexMatcher { regex, ..RegexMatcher::default() }))
 }
