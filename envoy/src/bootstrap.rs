@@ -69,13 +69,16 @@ pub enum AdminAddress {
 
 /// Prefixes and suffixes of the statistics that Envoy keeps. Clusters make a hundred each, which with thousands of
 /// services is most of Envoy's memory; of those, only what shows the state of a service or a peer is kept.
-const STATISTICS: [(&str, &str); 16] = [
+const STATISTICS: [(&str, &str); 21] = [
     ("prefix", "server."),
     ("prefix", "listener."),
     ("prefix", "listener_manager."),
     ("prefix", "cluster_manager."),
     ("prefix", "control_plane."),
     ("prefix", "http."),
+    ("prefix", "http1."),
+    ("prefix", "http2."),
+    ("prefix", "bandwidth_share."),
     ("prefix", "overload."),
     ("prefix", "extension_config_discovery."),
     ("prefix", "cluster.xds."),
@@ -86,6 +89,8 @@ const STATISTICS: [(&str, &str); 16] = [
     ("suffix", ".upstream_rq_total"),
     ("suffix", ".upstream_rq_5xx"),
     ("suffix", ".ssl.fail_verify_error"),
+    ("suffix", ".health_check.success"),
+    ("suffix", ".health_check.failure"),
 ];
 
 /// A bootstrap with delta xDS, as the JSON (and so YAML) that `envoy -c` reads.
@@ -214,6 +219,17 @@ fn overload_manager(settings: &BootstrapSettings) -> Value {
             {
                 "name": "envoy.overload_actions.shrink_heap",
                 "triggers": at("envoy.resource_monitors.fixed_heap", 0.9),
+            },
+            {
+                "name": "envoy.overload_actions.reduce_timeouts",
+                "triggers": [{
+                    "name": "envoy.resource_monitors.fixed_heap",
+                    "scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95},
+                }],
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.config.overload.v3.ScaleTimersOverloadActionConfig",
+                    "timer_scale_factors": [{"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "10s"}],
+                },
             },
             {
                 "name": "envoy.overload_actions.stop_accepting_requests",

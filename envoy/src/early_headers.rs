@@ -13,9 +13,10 @@ use crate::gateway::{Gateway, Side};
 use crate::headers::{self, overwrite, peer_certificate, peer_issuer};
 use crate::message::{extension, string_matcher};
 use crate::scopes::scope_headers;
+use crate::settings::Settings;
 
 /// Names the scope of the request, the cluster of the service asked for, and who is at the other end of the connection.
-pub(crate) fn early_headers(side: Side, gateway: &Gateway) -> TypedExtensionConfig {
+pub(crate) fn early_headers(side: Side, gateway: &Gateway, settings: &Settings) -> TypedExtensionConfig {
     let domain = &gateway.domain;
     let mut mutations: Vec<_> = scope_headers(side, gateway).into_iter().map(set).collect();
     match side {
@@ -37,6 +38,11 @@ pub(crate) fn early_headers(side: Side, gateway: &Gateway) -> TypedExtensionConf
             let cluster = service_cluster_name(&format!("%REQ({})%", headers::HOST));
             let issuer = peer_issuer("%DOWNSTREAM_PEER_ISSUER%");
             let certificate = peer_certificate("%DOWNSTREAM_PEER_FINGERPRINT_256%");
+            // By these, clients could tell Envoy how often to try and how long to wait. Where no proxy is trusted,
+            // Envoy takes them off by itself.
+            if !settings.trusted_proxies.is_empty() {
+                mutations.push(remove_all(headers::ENVOY_PREFIX));
+            }
             mutations.extend(
                 [
                     overwrite(headers::CLUSTER, cluster),

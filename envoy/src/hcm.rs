@@ -57,7 +57,7 @@ pub(crate) fn connection_manager(
         stat_prefix: format!("{}_http", side.name()),
         route_specifier: Some(RouteSpecifier::ScopedRoutes(scoped_routes(side, gateway))),
         strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
-        early_header_mutation_extensions: vec![early_headers(side, gateway)],
+        early_header_mutation_extensions: vec![early_headers(side, gateway, settings)],
         http2_protocol_options: Some(Http2ProtocolOptions {
             max_concurrent_streams: uint(STREAMS_PER_CONNECTION),
             initial_stream_window_size: uint(STREAM_WINDOW_BYTES),

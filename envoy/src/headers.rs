@@ -33,6 +33,9 @@ pub(crate) const VIA: &str = "via";
 /// The addresses that a request came from, one gateway or proxy after the other.
 pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// What the names of Envoy's own headers begin with.
+pub(crate) const ENVOY_PREFIX: &str = "x-envoy-";
+
 /// Address of the client, as Envoy sees it: that of an application is none of the other domain's business.
 pub(crate) const CLIENT_ADDRESS: &str = "x-envoy-external-address";
 

@@ -47,7 +47,11 @@ pub(crate) fn listener(side: Side, gateway: &Gateway, settings: &Settings) -> Re
         ..Listener::default()
     };
     let place = match side {
-        Side::Internal => at(settings.internal, TrafficDirection::Outbound),
+        Side::Internal => Listener {
+            // Strangers who take all connections that there may be must not keep applications of this domain out.
+            ignore_global_conn_limit: true,
+            ..at(settings.internal, TrafficDirection::Outbound)
+        },
         Side::External => at(settings.external, TrafficDirection::Inbound),
         Side::Transit => Listener {
             listener_specifier: Some(ListenerSpecifier::InternalListener(InternalListenerConfig {})),

@@ -140,8 +140,12 @@ impl Translator {
         peer_clusters(route, &self.gateway.domain).chain(peer_secrets(route)).chain([routes, scope]).collect()
     }
 
+    /// A source whose requests another gateway brings has no way in of its own: that gateway has.
     fn inbound(&self, route: &InboundRoute) -> Vec<Resource> {
-        vec![routes::inbound(route, &self.gateway), inbound_scope(&route.source)]
+        match route.carrier {
+            Some(_) => Vec::new(),
+            None => vec![routes::inbound(route, &self.gateway), inbound_scope(&route.source)],
+        }
     }
 
     /// Nothing leads to a service that nobody may call through the gateway.

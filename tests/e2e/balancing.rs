@@ -153,10 +153,9 @@ async fn upload(domain: &Domain, host: &str) {
     assert_eq!(echoed(&answer).body_bytes, BYTES as u64);
 }
 
-/// Requests that the Envoy of `domain` has held back.
+/// Bytes that the Envoy of `domain` has held back.
 async fn enforced(domain: &Domain) -> u64 {
-    let request =
-        Request::get("/stats?filter=http_bandwidth_limit.request_enforced$").body(Bytes::new()).unwrap();
+    let request = Request::get("/stats?filter=bandwidth_share.*limited$").body(Bytes::new()).unwrap();
     let answer = send(&Target::Tcp(domain.addresses.envoy_admin), request, Limits::default()).await.unwrap();
     let text = String::from_utf8_lossy(answer.body()).into_owned();
     text.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok()).sum()

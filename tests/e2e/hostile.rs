@@ -1,6 +1,7 @@
 //! What strangers, partners and applications get who write requests that no gateway would.
 
 mod applications;
+mod detours;
 mod floods;
 mod frames;
 mod framing;

@@ -11,7 +11,7 @@ use super::partner::headers;
 use super::stream::{Chat, grpc};
 use super::world::{
     Folder, PROGRAM, Source, answers, apply_route, confirmed_revision, echoed, envoy, eventually, get,
-    route_status, token,
+    route_status, set_unauthenticated, token,
 };
 use proto::echo::EchoRequest;
 
@@ -34,11 +34,13 @@ struct Chain {
 
 impl Chain {
     /// Each domain knows the detours that concern it: dave is reached from alice by way of bob, and from bob by way of carol.
+    /// Alice needs no token for dave, bob has one.
     async fn start(on: Source) -> Self {
         let mut chain = Self::without_detours(on).await;
         let [alice, bob, carol, dave] = &chain.domains;
-        let (from_alice, from_bob) =
+        let (mut from_alice, from_bob) =
             (chain.detour("alice", "dave", "bob"), chain.detour("bob", "dave", "carol"));
+        set_unauthenticated(&mut from_alice);
         for domain in [alice, bob, carol, dave] {
             apply_route(domain, &from_alice).await;
         }
@@ -52,6 +54,7 @@ impl Chain {
         for pair in chain.domains.windows(2) {
             confirmed_revision(&pair[0], &pair[1]).await;
         }
+        confirmed_revision(chain.of("bob"), chain.of("dave")).await;
         chain
     }
 
@@ -78,11 +81,9 @@ impl Chain {
         self.domains.iter().find(|domain| domain.name == name).unwrap()
     }
 
-    /// The route from `source` to `destination` by way of `transit`.
+    /// The route from `source` to `destination` by way of `transit`, with a token that the two negotiate on that way.
     fn detour(&self, source: &str, destination: &str, transit: &str) -> Value {
         let mut route = self.of(source).route_to(self.of(destination));
-        route["spec"]["authenticationType"] = "None".into();
-        route["spec"].as_object_mut().unwrap().remove("tokenConfig");
         // Kuscia's manifests carry an endpoint, which means nothing then.
         route["spec"]["transit"] = json!({"transitMethod": "THIRD-DOMAIN", "domain": {"domainID": transit}});
         route
@@ -189,8 +190,11 @@ async fn only_what_a_domain_was_told_to_forward_is_forwarded(on: Source) {
         assert_eq!(knocked.status(), 403, "{host}: {knocked:?}");
     }
 
-    apply_route(chain.of("bob"), &chain.detour("alice", "dave", "bob")).await;
-    apply_route(chain.of("carol"), &chain.detour("alice", "dave", "bob")).await;
+    let mut detour = chain.detour("alice", "dave", "bob");
+    set_unauthenticated(&mut detour);
+    for domain in ["bob", "carol"] {
+        apply_route(chain.of(domain), &detour).await;
+    }
     answers(alice, "echo.dave.svc", 200).await;
     eventually("all is well again", async || {
         let route = route_status(alice, "alice-dave").await?;
@@ -211,6 +215,16 @@ async fn a_partner_cannot_claim_that_its_requests_began_elsewhere(on: Source) {
         }
         carol.call_from_outside("/", request).await.unwrap()
     };
+    // The token that bob and dave have agreed on is of no use beside that way.
+    let bobs_for_dave = token(chain.of("bob"), "dave").await;
+    for token in [Some(bobs_for_dave.as_str()), None] {
+        for source in ["bob", "alice"] {
+            let knocked = headers(source, "echo.dave.svc", token);
+            let knocked = chain.of("dave").call_from_outside("/", knocked).await.unwrap();
+            assert_eq!(knocked.status(), 401, "{source}: {knocked:?}");
+        }
+    }
+
     // Bob brings alice's requests to dave, so carol believes that. What is for carol's own services can only be his.
     for (host, origins, seen) in [
         ("echo.dave.svc", &["alice"][..], "alice"),

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::MatchPattern};
 use model::{
     BandwidthLimit, Direct, DomainId, Endpoint, EndpointPort, OutboundAuth, OutboundRoute, PortProtocol,
-    ServiceName,
+    ServiceName, Way,
 };
 
 use super::{
@@ -27,7 +27,11 @@ const NO_TOKEN: &str = "noop";
 
 /// The routes to the destination, whose token is in them: a new token changes nothing else.
 pub(crate) fn outbound(route: &OutboundRoute, gateway: &Gateway) -> Resource {
-    let hosts = vec![handshake_host(route, gateway), services_host(route, gateway)];
+    let hosts = match route.way {
+        Way::Direct(_) => vec![handshake_host(route, gateway), services_host(route, gateway)],
+        // To the domains in between, the handshake is a service like others.
+        Way::Transit(_) => vec![services_host(route, gateway)],
+    };
     let (_, Direct { endpoint, .. }) = route.first_hop();
     resource(&RouteConfiguration {
         typed_per_filter_config: endpoint.grpc_degrade.then(degrade).into_iter().collect(),
