@@ -22,8 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// Time in which the Envoys settle after they got many routes.
-const CALM: Duration = Duration::from_secs(2);
+/// How long bob's processes are looked at, and the processor time that they may take meanwhile, to be at rest.
+const LOOK: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_millis(50);
 
 pub(crate) struct World {
     alice: Domain,
@@ -109,8 +110,14 @@ impl World {
             Ok(scopes.any(|scopes: usize| scopes >= sources))
         })
         .await?;
-        sleep(CALM).await;
-        Ok(())
+        let processes = [pid(self.bob.envoy.as_ref())?, pid(self.bob.mesh.as_ref())?];
+        let spent = || processes.into_iter().map(process::cpu).sum::<Result<Duration, Failure>>();
+        until(async || {
+            let before = spent()?;
+            sleep(LOOK).await;
+            Ok(spent()? - before < REST)
+        })
+        .await
     }
 
     /// A domain that need not prove itself, and that is not there.
