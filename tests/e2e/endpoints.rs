@@ -160,7 +160,7 @@ async fn grpc_takes_the_port_for_grpc_and_the_rest_the_other_one(on: Source) {
 
 /// Requests that the Envoy of `domain` has sent to a cluster and that have ended.
 async fn requests(domain: &Domain, cluster: &str) -> u64 {
-    stat(domain, &format!("cluster.{cluster}.upstream_rq_completed")).await
+    stat(domain, &format!("cluster.{cluster}.upstream_rq_total")).await
 }
 
 /// A figure of the Envoy of `domain`; 0 if there is none.

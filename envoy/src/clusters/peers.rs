@@ -30,7 +30,8 @@ const PING_SECONDS: i64 = 60;
 const PING_TIMEOUT_SECONDS: i64 = 20;
 /// Where there are requests, and where there are none.
 const CHECK_SECONDS: i64 = 15;
-const CHECK_IDLE_SECONDS: i64 = 60;
+/// A gateway that was away is found again soon.
+const CHECK_UNHEALTHY_SECONDS: i64 = 3;
 const CHECK_TIMEOUT_SECONDS: i64 = 5;
 /// So that a thousand gateways are not checked in the same moment.
 const CHECK_JITTER_PERCENT: u32 = 20;
@@ -181,7 +182,8 @@ fn health_check(
         timeout: seconds(CHECK_TIMEOUT_SECONDS),
         interval: seconds(CHECK_SECONDS),
         interval_jitter_percent: CHECK_JITTER_PERCENT,
-        no_traffic_interval: seconds(CHECK_IDLE_SECONDS),
+        no_traffic_interval: seconds(CHECK_SECONDS),
+        unhealthy_interval: seconds(CHECK_UNHEALTHY_SECONDS),
         unhealthy_threshold: uint(CHECKS_FAILED),
         healthy_threshold: uint(1),
         tls_options: port.tls.then(|| TlsOptions { alpn_protocols: vec![alpn.to_owned()] }),
