@@ -29,6 +29,7 @@ pub struct Certificate {
     issuer: Option<String>,
     is_v3: bool,
     is_authority: bool,
+    may_sign: bool,
     /// The bits of `subjectPublicKey`.
     public_key: Vec<u8>,
 }
@@ -80,6 +81,13 @@ impl Certificate {
         self.is_authority
     }
 
+    /// Whether verifiers that trust it take certificates that it has issued, whatever else it says: it names no use of its
+    /// key (RFC 5280 section 4.2.1.3), or this one.
+    #[must_use]
+    pub fn may_sign(&self) -> bool {
+        self.may_sign
+    }
+
     /// Whether it is for the public half of `key`.
     #[must_use]
     pub fn belongs_to(&self, key: &PrivateKey) -> bool {
@@ -89,6 +97,7 @@ impl Certificate {
     fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let Ok(([], parsed)) = X509Certificate::from_der(der) else { return Err(KeyError::Malformed) };
         let constraints = parsed.basic_constraints().map_err(|_| KeyError::Malformed)?;
+        let key_usage = parsed.key_usage().map_err(|_| KeyError::Malformed)?;
         Ok(Self {
             pem: to_pem("CERTIFICATE", der).to_string(),
             fingerprint: digest(&SHA256, der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -96,6 +105,7 @@ impl Certificate {
             issuer: sole_common_name(parsed.issuer())?,
             is_v3: parsed.version() == X509Version::V3,
             is_authority: constraints.is_some_and(|constraints| constraints.value.ca),
+            may_sign: key_usage.is_none_or(|usage| usage.value.key_cert_sign()),
             public_key: parsed.public_key().subject_public_key.data.to_vec(),
         })
     }
@@ -193,6 +203,7 @@ mod tests {
         assert_eq!((client.subject(), client.issuer()), (Some("client"), Some("alice")));
         assert_eq!((issuer.subject(), issuer.issuer()), (Some("alice"), Some("alice")));
         assert!(client.is_v3() && !client.is_authority() && issuer.is_authority());
+        assert!(!client.may_sign() && issuer.may_sign());
         assert_eq!((client.pem(), issuer.pem()), (leaf.chain_pem.as_str(), authority.certificate_pem()));
         assert_eq!(client.fingerprint().len(), 64);
 
@@ -213,6 +224,7 @@ mod tests {
         assert_eq!(read(&self_signed(&both)).unwrap()[0].subject(), None);
         assert_eq!(read(&self_signed(&both[..1])).unwrap()[0].subject(), Some("bob"));
         assert_eq!(read(&self_signed(&both[1..])).unwrap()[0].issuer(), None);
+        assert!(read(&self_signed(&both)).unwrap()[0].may_sign(), "nothing says what its key is for");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) struct DomainCertificate {
     pub(crate) pem: Arc<str>,
     /// The key in it.
     pub(crate) key: PublicKey,
-    /// Whether what it signs names the domain, and no other, as its issuer.
+    /// Whether it names the domain, and no other, as its issuer, and so does what it signs. It may be shown by itself too.
     pub(crate) is_authority: bool,
 }
 
@@ -51,6 +51,7 @@ fn parse_certificate(base64: &str, id: &str) -> Result<Option<DomainCertificate>
     Ok(Some(DomainCertificate {
         pem: certificate.pem().into(),
         key,
-        is_authority: certificate.is_authority() && certificate.subject() == Some(id),
+        is_authority: certificate.is_authority()
+            && [certificate.subject(), certificate.issuer()] == [Some(id); 2],
     }))
 }

@@ -197,8 +197,7 @@ fn check_header(name: &str, value: &SecretString) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whoever may sign, or bears the issuer of another domain's certificates, could pass for that domain: neither may be
-/// let in by its fingerprint.
+/// Whoever bears the issuer of another domain's certificates, or could be taken for it, would pass for that domain.
 fn parse_pin(base64: &str, source: &DomainId) -> Result<Pin, Problem> {
     let certificates = parse_certificates(base64)?;
     let Some(certificate) = certificates.first() else {
@@ -208,11 +207,16 @@ fn parse_pin(base64: &str, source: &DomainId) -> Result<Pin, Problem> {
         let remedy = "make the certificate again, with extensions";
         return Err(Problem::new("is no certificate of X.509 version 3", remedy));
     }
-    let other = certificate.issuer().filter(|issuer| *issuer != source.as_str());
-    if let Some(other) = other.filter(|other| other.parse::<DomainId>().is_ok()) {
+    if let Some(other) = certificate.issuer().and_then(|issuer| other_domain(issuer, source)) {
         let problem = format!("is issued by \"CN={other}\", which is how the domain {other} would issue it");
         let remedy =
             format!("have it issued by CN={source}, or by an authority whose name tells more, such as O=");
+        return Err(Problem::new(problem, remedy));
+    }
+    let signer = certificate.subject().filter(|_| certificate.may_sign());
+    if let Some(other) = signer.and_then(|subject| other_domain(subject, source)) {
+        let problem = format!("is for \"CN={other}\" and could sign as the domain {other} would");
+        let remedy = "have it made with a keyUsage without keyCertSign, such as digitalSignature";
         return Err(Problem::new(problem, remedy));
     }
     Ok(Pin {
@@ -222,4 +226,10 @@ fn parse_pin(base64: &str, source: &DomainId) -> Result<Pin, Problem> {
         },
         is_authority: certificate.is_authority(),
     })
+}
+
+/// The domain that a common name stands for, if that is not `source`. Names of certificates are compared without regard to
+/// case and outer spaces (RFC 5280 section 7.1).
+fn other_domain(name: &str, source: &DomainId) -> Option<DomainId> {
+    name.trim().to_ascii_lowercase().parse().ok().filter(|other| other != source)
 }

@@ -9,6 +9,9 @@ use certs::{DEFAULT_LEAF_LIFETIME, DomainAuthority, DomainKey, Leaf, LeafRequest
 use networkmesh_model::{
     ClientCertificate, Direct, InboundAuth, Index, Kind, OutboundAuth, StatusChange, Trust,
 };
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use serde_json::{Value, json};
 
 use crate::support::{ALICE, BOB, BOB_CERTIFICATE, Mesh, certificate, domain, route, with, without};
@@ -25,6 +28,24 @@ fn leaf(domain: &str, key: &DomainKey) -> Leaf {
     };
     let authority = DomainAuthority::new(domain, key, SystemTime::now()).unwrap();
     authority.issue(&request, SystemTime::now()).unwrap()
+}
+
+/// Base64 of the PEM of a certificate of bob's key, which somebody called `issuer` has issued.
+fn issued(subject: &str, issuer: &[(DnType, &str)], is_ca: IsCa, key_usages: &[KeyUsagePurpose]) -> String {
+    let named = |names: &[(DnType, &str)]| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in names {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        params
+    };
+    let mut params = named(&[(DnType::CommonName, subject)]);
+    params.is_ca = is_ca;
+    params.key_usages = key_usages.to_vec();
+    let issuer = Issuer::new(named(issuer), KeyPair::generate().unwrap());
+    let key = KeyPair::from_pem(&BOB.to_pkcs1_pem()).unwrap();
+    STANDARD.encode(params.signed_by(&key, &issuer).unwrap().pem())
 }
 
 /// A route that authenticates by client certificates.
@@ -192,6 +213,20 @@ fn an_authority_must_bear_the_name_of_its_domain_and_be_one() {
 }
 
 #[test]
+fn an_authority_that_says_that_another_domain_has_issued_it_is_not_taken() {
+    let is_ca = || IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = |name| [(DnType::CommonName, name)];
+    let mut mesh = Mesh::of(&[domain("bob", &issued("bob", &issuer("carol"), is_ca(), &[]))]);
+    assert_eq!(
+        reason(&mut mesh, &mtls("bob", "alice")),
+        "PeerCertificateUnusable",
+        "it would pass for carol"
+    );
+    mesh.put(&domain("bob", &issued("bob", &issuer("bob"), is_ca(), &[])));
+    assert!(mesh.inbound("bob").authority.is_some());
+}
+
+#[test]
 fn a_destination_takes_the_certificate_that_the_route_names() {
     let pinned =
         |cert: &str| configured(mtls("bob", "alice"), json!({"sourceClientCert": cert, "tlsCA": "?"}));
@@ -221,6 +256,27 @@ fn a_destination_takes_the_certificate_that_the_route_names() {
         (path.into(), "is issued by \"CN=carol\", which is how the domain carol would issue it".into())
     );
     assert_eq!(problem(&[pinned("AAAA")]).0, path);
+}
+
+#[test]
+fn a_certificate_that_could_sign_as_another_domain_is_not_taken() {
+    let bank = [(DnType::OrganizationName, "Bank")];
+    let pinned = |subject: &str, key_usages: &[KeyUsagePurpose]| {
+        let certificate = issued(subject, &bank, IsCa::ExplicitNoCa, key_usages);
+        configured(mtls("bob", "alice"), json!({"sourceClientCert": certificate}))
+    };
+    for (subject, key_usages) in
+        [("carol", &[][..]), (" Carol ", &[]), ("carol", &[KeyUsagePurpose::KeyCertSign])]
+    {
+        let said = r#"is for "CN=carol" and could sign as the domain carol would"#;
+        assert_eq!(problem(&[pinned(subject, key_usages)]).1, said, "{subject:?} {key_usages:?}");
+    }
+    for (subject, key_usages) in
+        [("carol", &[KeyUsagePurpose::DigitalSignature][..]), ("bob", &[]), ("gateway.carol.example", &[])]
+    {
+        let mesh = Mesh::of(&[pinned(subject, key_usages)]);
+        assert!(mesh.snapshot.rejected.is_empty(), "{subject:?} {key_usages:?}");
+    }
 }
 
 #[test]
