@@ -6,12 +6,6 @@ use model::api::DomainRouteSpec;
 
 use crate::world::World;
 
-/// The domain that `route` makes its detour by.
-pub(crate) fn transit_of(route: &DomainRouteSpec) -> Option<&str> {
-    let transit = route.transit.as_ref().filter(|transit| transit.transit_method != "REVERSE-TUNNEL")?;
-    transit.domain.as_ref().map(|domain| domain.domain_id.as_str())
-}
-
 /// The domains between the ends of `route`, as far as the `ClusterDomainRoute`s tell: that of its own detour, and those of
 /// the detours on the way there and on the way from there. Each needs the route, as its permission to forward.
 pub(crate) fn forwarders<'a>(world: &'a World, route: &'a DomainRouteSpec) -> BTreeSet<&'a str> {
@@ -20,7 +14,7 @@ pub(crate) fn forwarders<'a>(world: &'a World, route: &'a DomainRouteSpec) -> BT
     let mut open = vec![route];
     while let Some(part) = open.pop() {
         let ends = (part.source.as_str(), part.destination.as_str());
-        let Some(transit) = transit_of(part).filter(|_| seen.insert(ends)) else { continue };
+        let Some(transit) = part.forwarder().filter(|_| seen.insert(ends)) else { continue };
         forwarders.insert(transit);
         let parts = [(ends.0, transit), (transit, ends.1)];
         open.extend(parts.iter().filter_map(|(source, destination)| between(world, source, destination)));

@@ -5,11 +5,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
-use model::api::{ClusterDomainRoute, Domain, DomainRoute, Gateway};
+use model::api::{ClusterDomainRoute, Domain, DomainRoute, DomainRouteSpec, Gateway};
 use model::{DomainId, FieldErrors, Heartbeats, public_key_of};
 
 use crate::cluster_route::owner_of;
-use crate::detour::transit_of;
 use crate::namespaces::{DELETED_LABEL, PARTNER};
 use crate::watch::{Change, Kind, Object};
 
@@ -213,9 +212,9 @@ impl World {
                     self.ends.entry(end.clone()).or_default().insert(place.name.clone());
                 }
                 let mut keys = BTreeSet::from([Key::ClusterRoute(place.name.clone())]);
-                let after = transit_of(&route.spec.route).map(str::to_owned);
+                let after = route.spec.route.forwarder().map(str::to_owned);
                 let before = self.cluster_routes.get(&place.name).map(|before| &before.spec.route);
-                if before.and_then(transit_of) != after.as_deref() {
+                if before.and_then(DomainRouteSpec::forwarder) != after.as_deref() {
                     keys.extend(self.of_detours());
                 }
                 match after {

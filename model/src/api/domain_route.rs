@@ -72,6 +72,16 @@ pub struct DomainRouteSpec {
     pub request_headers_to_add: BTreeMap<String, SecretString>,
 }
 
+impl DomainRouteSpec {
+    /// The domain that forwards the route's requests by its own account (`transitMethod: THIRD-DOMAIN`). On the way to it
+    /// and from it, further ones may.
+    #[must_use]
+    pub fn forwarder(&self) -> Option<&str> {
+        let transit = self.transit.as_ref().filter(|transit| transit.transit_method != "REVERSE-TUNNEL")?;
+        transit.domain.as_ref().map(|domain| domain.domain_id.as_str())
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

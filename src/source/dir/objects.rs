@@ -181,11 +181,8 @@ impl ObjectsInForce {
         self.leave_line(file, &key);
         if let Object::ClusterDomainRoute(cluster_route) = &object {
             let route = &cluster_route.spec.route;
-            let ends = [&route.source, &route.destination].map(String::as_str);
-            // Whether this domain is to forward for others by it, the other routes tell.
-            let is_detour =
-                route.transit.as_ref().is_some_and(|transit| transit.transit_method != "REVERSE-TUNNEL");
-            let is_ours = is_detour || ends.contains(&self.domain.as_str());
+            let named = [Some(route.source.as_str()), Some(&route.destination), route.forwarder()];
+            let is_ours = named.contains(&Some(self.domain.as_str()));
             let expanded = is_ours.then(|| {
                 Object::DomainRoute(Box::new(expand_cluster_route(cluster_route, self.domain.as_str())))
             });

@@ -91,19 +91,21 @@ async fn the_route_of_a_cluster_route_comes_from_the_file_that_has_it_in_force()
 }
 
 #[tokio::test]
-async fn a_cluster_route_that_makes_a_detour_is_for_whoever_may_forward_for_it() {
+async fn a_cluster_route_that_makes_a_detour_is_also_for_the_domain_that_it_names() {
     let others = route_of("ClusterDomainRoute", "b-c", "one").replace("source: alice", "source: carol");
-    let detour = |method: &str| {
-        format!("{others}  transit: {{transitMethod: {method}, domain: {{domainID: alice}}}}\n")
+    let detour = |method: &str, by: &str| {
+        format!("{others}  transit: {{transitMethod: {method}, domain: {{domainID: {by}}}}}\n")
     };
     let folders = Folders::with(&[("a.yaml", &others)]);
     let (mut running, _) = folders.start().await;
-    folders.write("a.yaml", &detour("THIRD-DOMAIN"));
-    let mut changes = [running.change().await, running.change().await];
-    changes.sort();
-    assert_eq!(changes, ["Apply ClusterDomainRoute b-c", "Apply DomainRoute alice/b-c to=one"]);
-    folders.write("a.yaml", &detour("REVERSE-TUNNEL"));
-    let mut changes = [running.change().await, running.change().await];
-    changes.sort();
-    assert_eq!(changes, ["Apply ClusterDomainRoute b-c", "Delete DomainRoute alice/b-c"]);
+    for others in [detour("THIRD-DOMAIN", "dave"), detour("REVERSE-TUNNEL", "alice")] {
+        folders.write("a.yaml", &detour("THIRD-DOMAIN", "alice"));
+        let mut changes = [running.change().await, running.change().await];
+        changes.sort();
+        assert_eq!(changes, ["Apply ClusterDomainRoute b-c", "Apply DomainRoute alice/b-c to=one"]);
+        folders.write("a.yaml", &others);
+        let mut changes = [running.change().await, running.change().await];
+        changes.sort();
+        assert_eq!(changes, ["Apply ClusterDomainRoute b-c", "Delete DomainRoute alice/b-c"]);
+    }
 }
