@@ -201,8 +201,9 @@ mod tests {
         let dave: DomainId = "dave".parse().unwrap();
         snapshot.outbound.insert(dave.clone(), detour(&dave, &to_bob));
         snapshot.outbound.insert(bob, to_bob);
-        let external = Some(HostPort { host: Host::Name("db.example.com".to_owned()), port: 443 });
-        let elsewhere = Service { external, ..Service::clone(&service("elsewhere", false, &[])) };
+        let external = HostPort { host: Host::Name("db.example.com".to_owned()), port: 443 };
+        let elsewhere =
+            Service { external: Some(external.into()), ..Service::clone(&service("elsewhere", false, &[])) };
         for service in [
             service("web", false, &["192.0.2.2:80", "192.0.2.1:80", "192.0.2.1:81", "[2001:db8::1]:80"]),
             service("inner", true, &["192.0.2.9:80"]),

@@ -12,13 +12,13 @@ use crate::clusters::service_cluster_name;
 use crate::gateway::{Gateway, Side};
 use crate::headers::{self, overwrite, peer_certificate, peer_issuer};
 use crate::message::{extension, string_matcher};
-use crate::scopes::scope_headers;
-use crate::settings::Settings;
+use crate::scopes::scope_header;
+use crate::settings::{ExternalProtocol, Settings};
 
 /// Names the scope of the request, the cluster of the service asked for, and who is at the other end of the connection.
 pub(crate) fn early_headers(side: Side, gateway: &Gateway, settings: &Settings) -> TypedExtensionConfig {
     let domain = &gateway.domain;
-    let mut mutations: Vec<_> = scope_headers(side, gateway).into_iter().map(set).collect();
+    let mut mutations = vec![set(scope_header(side, gateway))];
     match side {
         Side::Internal => {
             let clusters = [
@@ -36,21 +36,19 @@ pub(crate) fn early_headers(side: Side, gateway: &Gateway, settings: &Settings) 
         }
         Side::External => {
             let cluster = service_cluster_name(&format!("%REQ({})%", headers::HOST));
-            let issuer = peer_issuer("%DOWNSTREAM_PEER_ISSUER%");
-            let certificate = peer_certificate("%DOWNSTREAM_PEER_FINGERPRINT_256%");
             // By these, clients could tell Envoy how often to try and how long to wait. Where no proxy is trusted,
             // Envoy takes them off by itself.
             if !settings.trusted_proxies.is_empty() {
                 mutations.push(remove_all(headers::ENVOY_PREFIX));
             }
-            mutations.extend(
-                [
-                    overwrite(headers::CLUSTER, cluster),
-                    overwrite(headers::PEER_ISSUER, issuer),
-                    overwrite(headers::PEER_CERTIFICATE, certificate),
-                ]
-                .map(set),
-            );
+            mutations.push(set(overwrite(headers::CLUSTER, cluster)));
+            // Without TLS, nobody is known by a certificate.
+            if settings.external_protocol != ExternalProtocol::NoTls {
+                let issuer = peer_issuer("%DOWNSTREAM_PEER_ISSUER%");
+                let certificate = peer_certificate("%DOWNSTREAM_PEER_FINGERPRINT_256%");
+                let known_by = [(headers::PEER_ISSUER, issuer), (headers::PEER_CERTIFICATE, certificate)];
+                mutations.extend(known_by.map(|(header, value)| set(overwrite(header, value))));
+            }
         }
         // The external listener has let the request in, and the routes there have said where it began.
         Side::Transit => {}

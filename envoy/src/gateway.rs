@@ -86,9 +86,9 @@ impl Gateway {
         format!("{}\n", Value::Object(object))
     }
 
-    /// What this gateway adds to responses that came from elsewhere.
+    /// What this gateway adds to responses that came from elsewhere, for its own applications.
     pub(crate) fn response_headers(&self) -> Vec<HeaderValueOption> {
-        [self.passed_errors().to_vec(), Self::helpful_headers().to_vec()].concat()
+        [self.passed_errors().to_vec(), Self::trace_headers().to_vec()].concat()
     }
 
     /// Puts this gateway in front of what others say of an error.
@@ -108,14 +108,14 @@ impl Gateway {
         ]
     }
 
-    /// What responses need on their way.
-    pub(crate) fn helpful_headers() -> [HeaderValueOption; 3] {
-        [
-            // Keeps an nginx on the way from buffering streams.
-            overwrite("x-accel-buffering", "no"),
-            add_if_absent("x-b3-traceid", "%REQ(x-b3-traceid)%"),
-            add_if_absent("x-b3-spanid", "%REQ(x-b3-spanid)%"),
-        ]
+    /// Tells an application the trace of its request.
+    fn trace_headers() -> [HeaderValueOption; 2] {
+        ["x-b3-traceid", "x-b3-spanid"].map(|name| add_if_absent(name, format!("%REQ({name})%")))
+    }
+
+    /// Keeps an nginx between two gateways from buffering streams.
+    pub(crate) fn unbuffered() -> HeaderValueOption {
+        overwrite("x-accel-buffering", "no")
     }
 }
 

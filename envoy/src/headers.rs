@@ -45,9 +45,8 @@ pub(crate) const CLUSTER: &str = "x-nm-cluster";
 pub(crate) const CLUSTER_OF_LABEL: &str = "x-nm-cluster-label";
 /// The same, where the host is `<service>.<domain>`.
 pub(crate) const CLUSTER_OF_DOMAIN: &str = "x-nm-cluster-domain";
-/// The listener that a request came to. Our own, and never sent on.
-pub(crate) const SIDE: &str = "x-nm-side";
-/// Tells the domain at the other end, for the choice of the route configuration. Our own, and never sent on.
+/// Tells the direction and the domain at the other end, for the choice of the route configuration. Our own, and never
+/// sent on.
 pub(crate) const SCOPE: &str = "x-nm-scope";
 /// Issuer of the connection's client certificate. Our own, and never sent on.
 pub(crate) const PEER_ISSUER: &str = "x-nm-peer-issuer";
@@ -55,16 +54,8 @@ pub(crate) const PEER_ISSUER: &str = "x-nm-peer-issuer";
 pub(crate) const PEER_CERTIFICATE: &str = "x-nm-peer-certificate";
 
 /// What neither applications nor other domains get to see.
-pub(crate) const NEVER_SENT_ON: [&str; 8] = [
-    CLUSTER,
-    CLUSTER_OF_LABEL,
-    CLUSTER_OF_DOMAIN,
-    SIDE,
-    SCOPE,
-    PEER_ISSUER,
-    PEER_CERTIFICATE,
-    CLIENT_ADDRESS,
-];
+pub(crate) const NEVER_SENT_ON: [&str; 7] =
+    [CLUSTER, CLUSTER_OF_LABEL, CLUSTER_OF_DOMAIN, SCOPE, PEER_ISSUER, PEER_CERTIFICATE, CLIENT_ADDRESS];
 
 /// The value of [`PEER_ISSUER`] for an issuer of this name; never empty, so that it replaces whatever a client sent.
 pub(crate) fn peer_issuer(name: &str) -> String {

@@ -80,9 +80,20 @@ fn route_by_header(header: &str) -> Route {
     route_to(any_path(Vec::new()), service_action(header))
 }
 
+/// To the cluster that `header` names, and there to another replica if one cannot be reached.
 fn service_action(header: &str) -> RouteAction {
     RouteAction {
         cluster_not_found_response_code: ClusterNotFoundResponseCode::NotFound.into(),
+        retry_policy: Some(RetryPolicy {
+            retry_host_predicate: vec![RetryHostPredicate {
+                name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
+                config_type: Some(retry_host_predicate::ConfigType::TypedConfig(any(
+                    &PreviousHostsPredicate {},
+                ))),
+            }],
+            host_selection_retry_max_attempts: 3,
+            ..retry_policy()
+        }),
         ..route_action(ClusterSpecifier::ClusterHeader(header.to_owned()))
     }
 }
@@ -106,11 +117,6 @@ fn retry_policy() -> RetryPolicy {
     RetryPolicy {
         retry_on: "connect-failure,refused-stream,reset-before-request".to_owned(),
         num_retries: uint(2),
-        retry_host_predicate: vec![RetryHostPredicate {
-            name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-            config_type: Some(retry_host_predicate::ConfigType::TypedConfig(any(&PreviousHostsPredicate {}))),
-        }],
-        host_selection_retry_max_attempts: 3,
         ..RetryPolicy::default()
     }
 }

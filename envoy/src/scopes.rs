@@ -39,12 +39,14 @@ use crate::routes::{HANDSHAKE_ROUTES, OWN_ROUTES, routes_from, routes_to};
 const HANDSHAKE: &str = "handshake";
 const SEPARATOR: &str = ";";
 
-/// The headers that name the scope of a request, set before routing whatever the client sent in them.
-pub(crate) fn scope_headers(side: Side, gateway: &Gateway) -> [HeaderValueOption; 2] {
+/// The header that names the scope of a request, set before routing whatever the client sent in it. It begins with the
+/// direction, which no client can influence.
+pub(crate) fn scope_header(side: Side, gateway: &Gateway) -> HeaderValueOption {
     let domain = &gateway.domain;
+    let direction = direction(side);
     let scope = match side {
-        // The second label is the domain, also of a host that is short of one.
-        Side::Internal | Side::Transit => format!("%REQ(:authority)%.{domain}"),
+        // The second label of the host is the domain, also of a host that is short of one.
+        Side::Internal | Side::Transit => format!("{direction}.%REQ(:authority)%.{domain}"),
         // The first pair whose key is the handshake's host counts. Of the host that is asked for, only as much is
         // compared as that host is long, so what a client sends cannot hold a pair with that key itself.
         Side::External => {
@@ -52,27 +54,25 @@ pub(crate) fn scope_headers(side: Side, gateway: &Gateway) -> [HeaderValueOption
             let length = host.len();
             let asked_for = format!("%REQ({}):{length}%", headers::HOST);
             let source = source_key(&format!("%REQ({})%", headers::SOURCE));
-            format!("{asked_for}={HANDSHAKE}{SEPARATOR}{host}={source}")
+            format!("{direction}{SEPARATOR}{asked_for}={HANDSHAKE}{SEPARATOR}{host}={source}")
         }
     };
-    [overwrite(headers::SIDE, direction(side)), overwrite(headers::SCOPE, scope)]
+    overwrite(headers::SCOPE, scope)
 }
 
 /// How a listener finds the scope of a request.
 pub(crate) fn scoped_routes(side: Side, gateway: &Gateway) -> ScopedRoutes {
-    let whole = (String::new(), ExtractType::Index(0));
-    let domain = match side {
-        Side::Internal | Side::Transit => (".".to_owned(), ExtractType::Index(1)),
+    let (separator, domain) = match side {
+        Side::Internal | Side::Transit => (".", ExtractType::Index(2)),
         Side::External => {
-            let element = KvElement { separator: "=".to_owned(), key: gateway.domain.handshake_host() };
-            (SEPARATOR.to_owned(), ExtractType::Element(element))
+            let key = gateway.domain.handshake_host();
+            (SEPARATOR, ExtractType::Element(KvElement { separator: "=".to_owned(), key }))
         }
     };
-    let fragments = [(headers::SIDE, whole), (headers::SCOPE, domain)];
-    let fragments = fragments.map(|(header, (element_separator, extract_type))| FragmentBuilder {
+    let fragments = [ExtractType::Index(0), domain].map(|extract_type| FragmentBuilder {
         r#type: Some(fragment_builder::Type::HeaderValueExtractor(HeaderValueExtractor {
-            name: header.to_owned(),
-            element_separator,
+            name: headers::SCOPE.to_owned(),
+            element_separator: separator.to_owned(),
             extract_type: Some(extract_type),
         })),
     });

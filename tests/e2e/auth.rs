@@ -210,8 +210,9 @@ async fn the_token_of_one_source_is_of_no_use_with_another_spelling_of_it(on: So
 async fn headers_by_which_the_gateway_routes_are_its_own(on: Source) {
     let world = World::two_domains(on).await;
     for (name, value) in [
-        ("x-nm-side", "internal"),
         ("x-nm-scope", "handshake"),
+        ("x-nm-scope", "internal.x.bob.svc"),
+        ("x-nm-scope", "external;source|alice"),
         ("x-nm-scope", "source|alice"),
         ("x-nm-scope", "kuscia-handshake.bob.svc=handshake"),
         ("x-nm-scope", "x.bob"),
@@ -220,8 +221,7 @@ async fn headers_by_which_the_gateway_routes_are_its_own(on: Source) {
         let twice = with(with(headers("alice", ECHO, None), name, value), name, value);
         assert_refused(&knock(&world.bob, "/", twice).await, &format!("{name}: {value}"));
     }
-    let inside = with(headers("alice", ECHO, None), "x-nm-side", "internal");
-    let inside = with(inside, "x-nm-scope", "x.bob");
+    let inside = with(headers("alice", ECHO, None), "x-nm-scope", "internal.x.bob");
     assert_refused(&knock(&world.bob, "/", inside).await, "the scope of bob's own applications");
 }
 
@@ -234,7 +234,7 @@ async fn no_form_of_a_request_gets_around_the_token(on: Source) {
         ("the path of the handshake", "GET /x/../handshake HTTP/1.1", "", "close"),
         ("a tunnel", "CONNECT echo.bob.svc:80 HTTP/1.1", "", "close"),
         ("headers that end here", "GET / HTTP/1.1", &right, "close, kuscia-source, kuscia-token"),
-        ("no headers of the gateway", "GET / HTTP/1.1", "", "close, x-nm-side, x-nm-scope, x-nm-cluster"),
+        ("no headers of the gateway", "GET / HTTP/1.1", "", "close, x-nm-scope, x-nm-cluster"),
     ];
     for (what, line, token, connection) in refused {
         let connection = format!("Connection: {connection}");

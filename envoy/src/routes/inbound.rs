@@ -35,7 +35,7 @@ pub(crate) fn inbound(route: &InboundRoute, gateway: &Gateway) -> Resource {
     resource(&RouteConfiguration {
         typed_per_filter_config: [(TOKEN_AUTH.to_owned(), source_of(route))].into(),
         // The listener by which a request leaves this gateway names itself in errors, not both that it passes.
-        response_headers_to_add: Gateway::helpful_headers().into(),
+        response_headers_to_add: vec![Gateway::unbuffered()],
         ..route_config(routes_from(&route.source), gateway, vec![host])
     })
 }

@@ -9,7 +9,7 @@ scenes!(applications_speak_for_their_own_domain_alone);
 /// All that a gateway says to the next one, as an application would like it to be.
 const CLAIMS: &str = "Kuscia-Source: carol\r\nKuscia-Token: forged\r\nKuscia-Origin-Source: carol\r\n\
     Kuscia-Host: private.bob.svc\r\nx-interconn-protocol: other\r\nx-envoy-external-address: 192.0.2.1\r\n\
-    x-nm-scope: x.bob\r\nx-nm-side: external\r\nx-nm-cluster: svc|private.bob.svc\r\n\
+    x-nm-scope: external;x.bob\r\nx-nm-cluster: svc|private.bob.svc\r\n\
     x-nm-cluster-label: xds\r\nx-nm-cluster-domain: xds\r\nX-Forwarded-For: 192.0.2.1\r\n\
     X-Forwarded-Client-Cert: Subject=\"CN=carol\"\r\nx-envoy-internal: true\r\nX-Forwarded-Proto: https\r\n\
     x-envoy-original-path: /other\r\nx-envoy-upstream-rq-timeout-ms: 1\r\nx-envoy-retry-on: 5xx";
@@ -17,7 +17,7 @@ const CLAIMS: &str = "Kuscia-Source: carol\r\nKuscia-Token: forged\r\nKuscia-Ori
 /// Ways to make those claims.
 fn claims() -> [(&'static str, String); 4] {
     let hop = "Connection: kuscia-source, kuscia-token, kuscia-origin-source, kuscia-host, x-interconn-protocol, \
-        x-nm-scope, x-nm-side, x-nm-cluster";
+        x-nm-scope, x-nm-cluster";
     [
         ("once", CLAIMS.to_owned()),
         ("twice", format!("{CLAIMS}\r\n{CLAIMS}")),

@@ -104,10 +104,10 @@ async fn what_a_partner_says_of_itself_comes_to_no_service() {
                 alice().with("Kuscia-Origin-Source: carol").with("Connection: kuscia-origin-source")
             }),
             ("routes of its own", {
-                alice().with("x-nm-cluster: svc|private.bob.svc\r\nx-nm-side: internal\r\nx-nm-scope: x.bob")
+                alice().with("x-nm-cluster: svc|private.bob.svc\r\nx-nm-scope: internal.x.bob")
             }),
             ("routes for this hop", {
-                alice().with("x-nm-scope: x").with("Connection: x-nm-cluster, x-nm-side, x-nm-scope")
+                alice().with("x-nm-scope: x").with("Connection: x-nm-cluster, x-nm-scope")
             }),
             ("another method", alice().with("X-HTTP-Method-Override: DELETE")),
             ("another path", alice().with("X-Envoy-Original-Path: /other\r\nX-Original-URL: /other")),
