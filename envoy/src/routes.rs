@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     route_match::{ConnectMatcher, PathSpecifier},
 };
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
-use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use model::DomainId;
 
 use crate::gateway::Gateway;
@@ -178,9 +178,13 @@ pub(crate) fn connect_path() -> RouteMatch {
 }
 
 fn header_matches(name: &str, pattern: MatchPattern) -> HeaderMatcher {
+    header_is(name, string_matcher(pattern))
+}
+
+fn header_is(name: &str, value: StringMatcher) -> HeaderMatcher {
     HeaderMatcher {
         name: name.to_owned(),
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(string_matcher(pattern))),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(value)),
         ..HeaderMatcher::default()
     }
 }

@@ -17,6 +17,10 @@ use crate::gateway::Gateway;
 use crate::headers::{self, append, overwrite, overwrite_if_present};
 use crate::transit::TRANSIT;
 
+/// Longest expression of [`one_of`]. Envoy refuses routes with one whose program is longer than 100 instructions, of which
+/// each character costs one.
+const MAX_EXPRESSION: usize = 80;
+
 /// The routes of what `route`'s source asks of other domains.
 pub(super) fn forwarded(route: &InboundRoute, gateway: &Gateway) -> Vec<Route> {
     let permitted = route.forwards.iter().flat_map(|forward| permitted(forward, &route.source, gateway));
@@ -41,14 +45,14 @@ pub(super) fn forwarded(route: &InboundRoute, gateway: &Gateway) -> Vec<Route> {
 /// are its own.
 fn permitted(forward: &Forward, source: &DomainId, gateway: &Gateway) -> Vec<Route> {
     let host = matches(headers::HOST, format!(r"[\w-]+\.{}\.svc", forward.destination));
-    let begun = one_of(headers::ORIGIN_SOURCE, &forward.origins);
-    let named = Route { r#match: Some(any_path(vec![host.clone(), begun])), ..onward(gateway) };
+    let named = one_of(headers::ORIGIN_SOURCE, &forward.origins)
+        .map(|begun| Route { r#match: Some(any_path(vec![host.clone(), begun])), ..onward(gateway) });
     let unnamed = forward.origins.contains(source).then(|| {
         let mut route = onward(gateway);
         route.request_headers_to_add.push(overwrite(headers::ORIGIN_SOURCE, source.as_str()));
-        Route { r#match: Some(any_path(vec![host, is_missing(headers::ORIGIN_SOURCE)])), ..route }
+        Route { r#match: Some(any_path(vec![host.clone(), is_missing(headers::ORIGIN_SOURCE)])), ..route }
     });
-    [named].into_iter().chain(unnamed).flat_map(with_tunnel).collect()
+    named.chain(unnamed).flat_map(with_tunnel).collect()
 }
 
 /// To the transit listener, which says whose next request it is, and is named in errors.
@@ -97,10 +101,19 @@ fn via(domain: &DomainId) -> String {
     format!("1.1 {domain}.svc")
 }
 
-/// The header names one of the domains. Who repeats it is not let in.
-pub(super) fn one_of(header: &str, domains: &[DomainId]) -> HeaderMatcher {
-    let names: Vec<&str> = domains.iter().map(DomainId::as_str).collect();
-    matches(header, names.join("|"))
+/// The header names one of the domains, if one of these holds. Who repeats it is not let in.
+pub(super) fn one_of(header: &str, domains: &[DomainId]) -> impl Iterator<Item = HeaderMatcher> {
+    let mut expressions: Vec<String> = Vec::new();
+    for domain in domains {
+        match expressions.last_mut() {
+            Some(last) if last.len() + 1 + domain.as_str().len() <= MAX_EXPRESSION => {
+                last.push('|');
+                last.push_str(domain.as_str());
+            }
+            _ => expressions.push(domain.to_string()),
+        }
+    }
+    expressions.into_iter().map(move |expression| matches(header, expression))
 }
 
 fn is_missing(header: &str) -> HeaderMatcher {
@@ -114,4 +127,32 @@ fn is_missing(header: &str) -> HeaderMatcher {
 /// The whole of a value of the header matches `regex` (RE2).
 fn matches(header: &str, regex: String) -> HeaderMatcher {
     header_matches(header, MatchPattern::SafeRegex(RegexMatcher { regex, ..RegexMatcher::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expressions(domains: &[DomainId]) -> Vec<String> {
+        let expression = |matcher: HeaderMatcher| match matcher.header_match_specifier {
+            Some(HeaderMatchSpecifier::StringMatch(matcher)) => match matcher.match_pattern {
+                Some(MatchPattern::SafeRegex(expression)) => expression.regex,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        };
+        one_of(headers::ORIGIN_SOURCE, domains).map(expression).collect()
+    }
+
+    #[test]
+    fn many_domains_make_several_expressions_of_which_none_is_too_long() {
+        let domains: Vec<DomainId> =
+            (1..=63).cycle().take(500).map(|n| "a".repeat(n).parse().unwrap()).collect();
+        let found = expressions(&domains);
+        assert!(found.iter().all(|expression| expression.len() <= MAX_EXPRESSION), "{found:?}");
+        let names: Vec<&str> = found.iter().flat_map(|expression| expression.split('|')).collect();
+        assert_eq!(names, domains.iter().map(DomainId::as_str).collect::<Vec<_>>());
+        assert_eq!(expressions(&domains[..3]), ["a|aa|aaa"]);
+        assert!(expressions(&[]).is_empty());
+    }
 }

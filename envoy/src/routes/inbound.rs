@@ -77,13 +77,11 @@ fn services(route: &InboundRoute, gateway: &Gateway) -> Vec<Route> {
             ..route_to(any_path(headers), action)
         }
     };
-    let brought = (!route.origins.is_empty()).then(|| Route {
-        request_headers_to_add: service_headers(route),
-        ..service(vec![one_of(headers::ORIGIN_SOURCE, &route.origins)])
-    });
+    let brought = one_of(headers::ORIGIN_SOURCE, &route.origins)
+        .map(|origin| Route { request_headers_to_add: service_headers(route), ..service(vec![origin]) });
     let mut own = Route { request_headers_to_add: service_headers(route), ..service(Vec::new()) };
     own.request_headers_to_add.push(overwrite(headers::ORIGIN_SOURCE, route.source.as_str()));
-    brought.into_iter().chain([own]).flat_map(with_connect_to_service).collect()
+    brought.chain([own]).flat_map(with_connect_to_service).collect()
 }
 
 fn service_headers(route: &InboundRoute) -> Vec<HeaderValueOption> {

@@ -5,20 +5,20 @@ use envoy_types::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, VirtualHost,
     route_action::{ClusterSpecifier, HostRewriteSpecifier, UpgradeConfig},
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, string_matcher::MatchPattern};
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
+use envoy_types::pb::google::protobuf::Any;
 use model::{
-    BandwidthLimit, Direct, DomainId, Endpoint, EndpointPort, OutboundAuth, OutboundRoute, PortProtocol,
-    ServiceName, Way,
+    Direct, DomainId, Endpoint, EndpointPort, OutboundAuth, OutboundRoute, PortProtocol, ServiceName, Way,
 };
 
 use super::{
-    any_path, connect_path, header_matches, refusal, resource, route_action, route_config, route_to,
-    routes_to, virtual_host,
+    any_path, connect_path, header_is, header_matches, refusal, resource, route_action, route_config,
+    route_to, routes_to, virtual_host,
 };
 use crate::clusters::{host_header, peer_cluster_name};
 use crate::gateway::Gateway;
 use crate::headers::{self, overwrite};
-use crate::message::duration;
+use crate::message::{duration, string_matcher};
 use crate::outbound_filters::{degrade, limit};
 use crate::resource::Resource;
 
@@ -65,8 +65,11 @@ fn services_host(route: &OutboundRoute, gateway: &Gateway) -> VirtualHost {
     request_headers_to_add.push(overwrite(headers::TOKEN, token));
     let routes: Vec<_> = tunnel(route, gateway).into_iter().chain(peer_routes(route, gateway)).collect();
     let limits = route.bandwidth.iter().enumerate();
-    let limited = limits.flat_map(|(number, bandwidth)| {
-        routes.iter().map(move |route| limited(route.clone(), destination, number, bandwidth))
+    let services = limits
+        .flat_map(|(number, limit)| limit.services.iter().map(move |service| (service, number, limit.limit)));
+    let limited = services.flat_map(|(service, number, kibibytes)| {
+        let limit = limit(destination, number, kibibytes);
+        routes.iter().map(move |route| limited(route.clone(), service, limit.clone()))
     });
     let routes = limited.chain(routes.iter().cloned()).collect();
     VirtualHost { request_headers_to_add, ..virtual_host("services", hosts, routes) }
@@ -131,13 +134,12 @@ fn peer_action(port: &EndpointPort, route: &OutboundRoute, gateway: &Gateway) ->
     }
 }
 
-/// The route, for the services of a task alone and within what it may use.
-fn limited(mut route: Route, destination: &DomainId, number: usize, bandwidth: &BandwidthLimit) -> Route {
-    let names: Vec<_> = bandwidth.services.iter().map(ServiceName::as_str).collect();
-    let regex = RegexMatcher { regex: format!("(?i)({}).*", names.join("|")), ..RegexMatcher::default() };
+/// The route, for the service of a task alone and within what the task may use.
+fn limited(mut route: Route, service: &ServiceName, limit: (String, Any)) -> Route {
     if let Some(path) = &mut route.r#match {
-        path.headers.push(header_matches(headers::AUTHORITY, MatchPattern::SafeRegex(regex)));
+        let name = string_matcher(MatchPattern::Prefix(service.to_string()));
+        path.headers.push(header_is(headers::AUTHORITY, StringMatcher { ignore_case: true, ..name }));
     }
-    route.typed_per_filter_config = [limit(destination, number, bandwidth.limit)].into();
+    route.typed_per_filter_config = [limit].into();
     route
 }
