@@ -1,24 +1,21 @@
 //! Routes on which the certificate of the connection says who the source is.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use certs::{DEFAULT_LEAF_LIFETIME, DomainAuthority, DomainKey, LeafRequest, LeafUsage};
+use certs::{DomainAuthority, DomainKey};
 use networkmesh::harness::domain::Domain;
 use proto::echo::EchoRequest;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use super::cluster;
+use super::certificates::{Leaf, apply_domain, openssl, own_certificate};
+use super::figures::envoy_says;
 use super::partner::Partner;
 use super::stream::{Chat, grpc};
-use super::tls::own_certificate;
 use super::world::{
-    PROGRAM, Ran, Source, World, admin, answers, apply_route, echoed, eventually, get, key_of, networkmesh,
-    route_status, run, set_source,
+    DEADLINE, PROGRAM, Ran, Source, World, admin, answers, apply_route, echoed, eventually, get, hops,
+    key_of, networkmesh, refused, route_status, set_source,
 };
 
 scenes!(
@@ -26,21 +23,18 @@ scenes!(
     a_partner_cannot_show_its_own_certificate_and_name_another_domain,
     the_certificate_that_a_route_names_lets_in_and_no_other_of_its_authority,
     certificates_are_renewed_under_an_open_stream,
+    an_envoy_that_restarts_gets_its_certificates_back,
     the_gateway_at_the_other_end_must_be_the_one_that_the_route_names,
     a_listener_without_tls_takes_no_certificates,
 );
 
 /// Alice calls bob by a route of type MTLS, and each knows the other's `Domain`. Bob's external listener speaks
 /// `protocol`.
-async fn world(on: Source, protocol: &str, change: impl Fn(&mut Value)) -> World {
+async fn world(on: Source, protocol: &str) -> World {
     let mut world = World::laid_out(on, &json!({}), &json!({"protocol": protocol})).await;
-    if on == Source::Kubernetes {
-        world.turn = Some(cluster::turn().await);
-    }
+    world.take_turn(on).await;
     know_each_other(&world).await;
-    let mut route = mtls_route(&world);
-    change(&mut route);
-    world.connect(&route).await;
+    world.connect(&mtls_route(&world)).await;
     world.start().await;
     world
 }
@@ -52,51 +46,12 @@ async fn know_each_other(world: &World) {
     }
 }
 
-async fn apply_domain(at: &Domain, name: &str, certificate: &str) {
-    let manifest = json!({
-        "apiVersion": "kuscia.secretflow/v1alpha1",
-        "kind": "Domain",
-        "metadata": {"name": name},
-        "spec": {"cert": certificate},
-    });
-    at.apply(&format!("domain-{name}.json"), &manifest).await.unwrap();
-}
-
 fn mtls_route(world: &World) -> Value {
     let mut route = world.alice.route_to(&world.bob);
     route["spec"]["authenticationType"] = "MTLS".into();
     route["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
     route["spec"].as_object_mut().unwrap().remove("tokenConfig");
     route
-}
-
-/// A certificate and its key, as files.
-struct Leaf {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Leaf {
-    /// A client certificate that says `subject`, signed by the authority of the domain `issuer`, which has this key.
-    fn signed(folder: &Path, subject: &str, issuer: &str, key: &DomainKey) -> Self {
-        let now = SystemTime::now();
-        let request = LeafRequest {
-            common_name: subject.to_owned(),
-            subject_alt_names: Vec::new(),
-            usage: LeafUsage::Client,
-            lifetime: DEFAULT_LEAF_LIFETIME,
-        };
-        let leaf = DomainAuthority::new(issuer, key, now).unwrap().issue(&request, now).unwrap();
-        let folder = tempfile::tempdir_in(folder).unwrap().keep();
-        let files = Self { certificate: folder.join("leaf.pem"), key: folder.join("leaf.key") };
-        fs::write(&files.certificate, &leaf.chain_pem).unwrap();
-        fs::write(&files.key, leaf.key_pem.as_bytes()).unwrap();
-        files
-    }
-
-    fn base64(&self) -> (String, String) {
-        (STANDARD.encode(fs::read(&self.certificate).unwrap()), STANDARD.encode(fs::read(&self.key).unwrap()))
-    }
 }
 
 /// What a gateway that shows `leaf` gets from bob when it calls bob's echo service as `source`.
@@ -107,23 +62,21 @@ async fn call(world: &World, source: &str, leaf: Option<&Leaf>) -> Ran {
     );
     // The request goes in after the handshake, and the input stays open until the answer came.
     let script = format!("printf '{request}' | openssl s_client -ign_eof -quiet -connect \"$@\" 2>&1");
-    let mut command = Command::new("sh");
-    command.args(["-c", &script, "sh", &world.bob.addresses.external.to_string()]);
-    if let Some(leaf) = leaf {
-        command
-            .arg("-cert")
-            .arg(&leaf.certificate)
-            .arg("-key")
-            .arg(&leaf.key)
-            .arg("-cert_chain")
-            .arg(&leaf.certificate);
-    }
-    run(&mut command, "`apt-get install openssl`").await
+    let address = world.bob.addresses.external.to_string();
+    let shown = leaf.map(|Leaf { certificate, key }| {
+        [Path::new("-cert"), certificate, Path::new("-key"), key, Path::new("-cert_chain"), certificate]
+    });
+    openssl(
+        &script,
+        world.folder.path(),
+        [Path::new(&address)].into_iter().chain(shown.into_iter().flatten()),
+    )
+    .await
 }
 
 async fn a_certificate_of_the_domain_lets_its_requests_in(on: Source) {
     for protocol in ["TLS", "MTLS"] {
-        let world = world(on, protocol, |_| ()).await;
+        let world = world(on, protocol).await;
         let seen = echoed(&answers(&world.alice, "echo.bob.svc", 200).await);
         assert_eq!((seen.service.as_str(), seen.headers["kuscia-source"].as_str()), ("echo.bob", "alice"));
         assert!(!seen.headers.keys().any(|name| name.starts_with("x-nm-")), "{seen:?}");
@@ -141,25 +94,24 @@ async fn a_certificate_of_the_domain_lets_its_requests_in(on: Source) {
 }
 
 async fn a_partner_cannot_show_its_own_certificate_and_name_another_domain(on: Source) {
-    let world = world(on, "TLS", |_| ()).await;
+    let world = world(on, "TLS").await;
     answers(&world.alice, "echo.bob.svc", 200).await;
     let mallory = Partner::new("mallory");
     let authority = DomainAuthority::new("mallory", &mallory.key, SystemTime::now()).unwrap();
     apply_domain(&world.bob, "mallory", &authority.certificate_base64_pem()).await;
     let mut route = mtls_route(&world);
-    route["spec"]["tokenConfig"] = json!({});
     set_source(&mut route, "mallory", "");
     route["spec"].as_object_mut().unwrap().remove("tokenConfig");
     apply_route(&world.bob, &route).await;
 
     let folder = world.folder.path();
-    let own = Leaf::signed(folder, "mallory", "mallory", &mallory.key);
+    let own = Leaf::of_client(folder, "mallory", "mallory", &mallory.key);
     eventually("mallory is let in as mallory", async || {
         let ran = call(&world, "mallory", Some(&own)).await;
         if ran.out.contains("200 OK") { Ok(()) } else { Err(ran.out) }
     })
     .await;
-    let alices = Leaf::signed(folder, "alice", "alice", &key_of(&world.alice));
+    let alices = Leaf::of_client(folder, "alice", "alice", &key_of(&world.alice));
     assert!(call(&world, "alice", Some(&alices)).await.out.contains("200 OK"));
 
     let stranger = DomainKey::generate().unwrap();
@@ -167,12 +119,12 @@ async fn a_partner_cannot_show_its_own_certificate_and_name_another_domain(on: S
         (
             "its own certificate, and another's name",
             "alice",
-            Some(Leaf::signed(folder, "mallory", "mallory", &mallory.key)),
+            Some(Leaf::of_client(folder, "mallory", "mallory", &mallory.key)),
         ),
         (
             "a certificate of its own that says alice",
             "alice",
-            Some(Leaf::signed(folder, "alice", "mallory", &mallory.key)),
+            Some(Leaf::of_client(folder, "alice", "mallory", &mallory.key)),
         ),
         ("alice's certificate, and another's name", "mallory", Some(alices)),
         ("no certificate", "alice", None),
@@ -180,9 +132,13 @@ async fn a_partner_cannot_show_its_own_certificate_and_name_another_domain(on: S
         (
             "an authority that calls itself alice",
             "alice",
-            Some(Leaf::signed(folder, "alice", "alice", &stranger)),
+            Some(Leaf::of_client(folder, "alice", "alice", &stranger)),
         ),
-        ("an authority that nobody knows", "carol", Some(Leaf::signed(folder, "carol", "carol", &stranger))),
+        (
+            "an authority that nobody knows",
+            "carol",
+            Some(Leaf::of_client(folder, "carol", "carol", &stranger)),
+        ),
         (
             "an authority below mallory's that calls itself alice",
             "alice",
@@ -211,17 +167,14 @@ async fn below(folder: &Path, mallory: &DomainKey) -> Leaf {
         openssl req -new -newkey rsa:2048 -nodes -subj /CN=alice -keyout below.key -out below.csr; \
         openssl x509 -req -in below.csr -CA sub.pem -CAkey sub.key -CAcreateserial -days 9 -extfile leaf.ext -out below-leaf.pem; \
         cat below-leaf.pem sub.pem > below.pem";
-    let ran =
-        run(Command::new("sh").args(["-c", script]).current_dir(folder), "`apt-get install openssl`").await;
+    let ran = openssl(script, folder, [""; 0]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     Leaf { certificate: folder.join("below.pem"), key: folder.join("below.key") }
 }
 
 async fn the_certificate_that_a_route_names_lets_in_and_no_other_of_its_authority(on: Source) {
     let mut world = World::laid_out(on, &json!({}), &json!({"protocol": "TLS"})).await;
-    if on == Source::Kubernetes {
-        world.turn = Some(cluster::turn().await);
-    }
+    world.take_turn(on).await;
     // Alice's certificate is from her bank's authority, of which bob knows nothing but what the route says.
     apply_domain(&world.alice, "bob", &own_certificate(&world.bob).await).await;
     let folder = world.folder.path().to_owned();
@@ -258,21 +211,20 @@ async fn bank_leaf(folder: &Path, name: &str) -> Leaf {
          openssl req -new -newkey rsa:2048 -nodes -subj /CN=alice -keyout {name}.key -out {name}.csr; \
          openssl x509 -req -in {name}.csr -CA bank.pem -CAkey bank.key -CAcreateserial -days 9 -extfile leaf.ext -out {name}.pem"
     );
-    let ran =
-        run(Command::new("sh").args(["-c", &script]).current_dir(folder), "`apt-get install openssl`").await;
+    let ran = openssl(&script, folder, [""; 0]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     Leaf { certificate: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) }
 }
 
 async fn certificates_are_renewed_under_an_open_stream(on: Source) {
-    let mut world = world(on, "MTLS", |_| ()).await;
+    let mut world = world(on, "MTLS").await;
     answers(&world.alice, "echo.bob.svc", 200).await;
     let mut chat = Chat::open(&world.alice, &world.bob).await;
     assert_eq!(chat.say("before").await.service, "echo.bob");
     let [server, client] = [shown_certificate(&world).await, own_client(&world.alice).await];
     // A mesh that starts makes its certificates anew.
     for domain in [&mut world.bob, &mut world.alice] {
-        domain.mesh.take().unwrap().stop(super::world::DEADLINE).await.unwrap();
+        domain.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
         domain.start_mesh(Path::new(PROGRAM)).await.unwrap();
     }
     eventually("the new certificates are in use", async || {
@@ -285,20 +237,36 @@ async fn certificates_are_renewed_under_an_open_stream(on: Source) {
     assert_eq!(Chat::open(&world.alice, &world.bob).await.say("anew").await.service, "echo.bob");
 }
 
+async fn an_envoy_that_restarts_gets_its_certificates_back(on: Source) {
+    let program = Path::new(PROGRAM);
+    let mut world = world(on, "MTLS").await;
+    answers(&world.alice, "echo.bob.svc", 200).await;
+    for mesh_is_up in [true, false] {
+        for domain in [&mut world.alice, &mut world.bob] {
+            if !mesh_is_up {
+                domain.mesh.take().unwrap().kill9().await.unwrap();
+            }
+            domain.envoy.take().unwrap().kill9().await.unwrap();
+            domain.start_envoy(program, &world.envoy).await.unwrap();
+            if !mesh_is_up {
+                domain.start_mesh(program).await.unwrap();
+            }
+        }
+        assert_eq!(echoed(&answers(&world.alice, "echo.bob.svc", 200).await).service, "echo.bob");
+        assert_eq!(Chat::open(&world.alice, &world.bob).await.say("anew").await.service, "echo.bob");
+    }
+}
+
 /// The certificate that bob's external listener shows.
 async fn shown_certificate(world: &World) -> String {
     let script = "openssl s_client -connect \"$1\" </dev/null 2>/dev/null | openssl x509 -noout -serial";
     let address = world.bob.addresses.external.to_string();
-    run(Command::new("sh").args(["-c", script, "sh", &address]), "`apt-get install openssl`").await.out
+    openssl(script, world.folder.path(), [address]).await.out
 }
 
 /// The client certificate that the Envoy of `domain` has.
 async fn own_client(domain: &Domain) -> String {
-    let admin = networkmesh::http::Target::Tcp(domain.addresses.envoy_admin);
-    let request = ::http::Request::get("/certs").body(bytes::Bytes::new()).unwrap();
-    let answer =
-        networkmesh::http::send(&admin, request, networkmesh::http::Limits::default()).await.unwrap();
-    let certificates: Value = serde_json::from_slice(answer.body()).unwrap();
+    let certificates: Value = serde_json::from_str(&envoy_says(domain, "/certs").await).unwrap();
     let chains = certificates["certificates"].as_array().unwrap().iter();
     let serials = chains.flat_map(|certificate| certificate["cert_chain"].as_array().into_iter().flatten());
     serials.map(|certificate| certificate["serial_number"].to_string()).collect::<Vec<_>>().join(" ")
@@ -311,9 +279,7 @@ async fn the_gateway_at_the_other_end_must_be_the_one_that_the_route_names(on: S
         &json!({"protocol": "TLS", "certificates": {"hosts": ["gateway.bob.example"]}}),
     )
     .await;
-    if on == Source::Kubernetes {
-        world.turn = Some(cluster::turn().await);
-    }
+    world.take_turn(on).await;
     know_each_other(&world).await;
     world.connect(&mtls_route(&world)).await;
     world.start().await;
@@ -334,9 +300,7 @@ async fn the_gateway_at_the_other_end_must_be_the_one_that_the_route_names(on: S
         apply_route(&world.alice, &route).await;
         eventually(what, async || {
             let answer = get(&world.alice, "echo.bob.svc", "/").await;
-            let hops = answer.headers().get("kuscia-error-message").map(|hops| hops.to_str().unwrap());
-            let is_refused =
-                answer.status() == 503 && hops.is_some_and(|hops| hops.contains("CERTIFICATE_VERIFY_FAILED"));
+            let is_refused = answer.status() == 503 && hops(&answer).contains("CERTIFICATE_VERIFY_FAILED");
             let is_as_it_should = if is_well { answer.status() == 200 } else { is_refused };
             if is_as_it_should { Ok(()) } else { Err(format!("{answer:?}")) }
         })
@@ -348,13 +312,6 @@ async fn a_listener_without_tls_takes_no_certificates(on: Source) {
     let mut world = World::laid_out(on, &json!({}), &json!({})).await;
     apply_route(&world.bob, &mtls_route(&world)).await;
     world.bob.start_mesh(Path::new(PROGRAM)).await.unwrap();
-    eventually("the route is refused, with a remedy", async || {
-        let status = world.bob.stored_status("alice-bob").await.map_err(|error| error.to_string())?;
-        let accepted = status.conditions.iter().find(|condition| condition.type_ == "Accepted");
-        let is_refused = accepted.is_some_and(|condition| {
-            condition.reason == "ListenerWithoutTLS" && condition.message.contains("protocol")
-        });
-        if is_refused { Ok(()) } else { Err(format!("{status:?}")) }
-    })
-    .await;
+    let message = refused(&world.bob, "alice-bob", "ListenerWithoutTLS").await;
+    assert!(message.contains("protocol"), "{message}");
 }
