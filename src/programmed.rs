@@ -215,7 +215,7 @@ mod tests {
     use crate::program::tests::translator;
 
     /// The names of the resources that are awaited for `route` at `domain`, which knows that alice reaches carol through bob.
-    fn awaited(domain: &str, route: Owner) -> Vec<String> {
+    fn awaited(domain: &str, route: &Owner) -> Vec<String> {
         let id: DomainId = domain.parse().expect("a domain ID");
         let mut index = Index::new(id.clone(), certs::DomainKey::generate().expect("a key"), []);
         for (source, destination, transit) in [
@@ -251,19 +251,19 @@ mod tests {
             rejected: BTreeMap::new(),
         };
         watch.await_answer(route.clone());
-        watch.open[&route].iter().map(|(_, name)| name.clone()).collect()
+        watch.open[route].iter().map(|(_, name)| name.clone()).collect()
     }
 
     #[test]
     fn a_detour_needs_the_routes_by_which_its_requests_leave_and_come() {
         let id = |name: &str| name.parse::<DomainId>().expect("a domain ID");
-        let leaving = awaited("alice", Owner::Outbound(id("carol")));
+        let leaving = awaited("alice", &Owner::Outbound(id("carol")));
         for name in ["to|carol", "to|bob", "alice-to-bob-http"] {
             assert!(leaving.iter().any(|known| known == name), "{name}: {leaving:?}");
         }
-        let coming = awaited("carol", Owner::Inbound(id("alice")));
+        let coming = awaited("carol", &Owner::Inbound(id("alice")));
         assert!(coming.iter().any(|known| known == "from|bob"), "{coming:?}");
-        let direct = awaited("alice", Owner::Outbound(id("bob")));
+        let direct = awaited("alice", &Owner::Outbound(id("bob")));
         assert_eq!(
             direct.iter().filter(|name| *name == "to|bob").count(),
             2,

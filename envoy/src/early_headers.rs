@@ -42,13 +42,17 @@ pub(crate) fn early_headers(side: Side, gateway: &Gateway, settings: &Settings) 
                 mutations.push(remove_all(headers::ENVOY_PREFIX));
             }
             mutations.push(set(overwrite(headers::CLUSTER, cluster)));
-            // Without TLS, nobody is known by a certificate.
-            if settings.external_protocol != ExternalProtocol::NoTls {
-                let issuer = peer_issuer("%DOWNSTREAM_PEER_ISSUER%");
-                let certificate = peer_certificate("%DOWNSTREAM_PEER_FINGERPRINT_256%");
-                let known_by = [(headers::PEER_ISSUER, issuer), (headers::PEER_CERTIFICATE, certificate)];
-                mutations.extend(known_by.map(|(header, value)| set(overwrite(header, value))));
-            }
+            mutations.extend(match settings.external_protocol {
+                // Nobody is known by a certificate, whatever he says.
+                ExternalProtocol::NoTls => [headers::PEER_ISSUER, headers::PEER_CERTIFICATE].map(remove),
+                ExternalProtocol::Tls | ExternalProtocol::Mtls => [
+                    set(overwrite(headers::PEER_ISSUER, peer_issuer("%DOWNSTREAM_PEER_ISSUER%"))),
+                    set(overwrite(
+                        headers::PEER_CERTIFICATE,
+                        peer_certificate("%DOWNSTREAM_PEER_FINGERPRINT_256%"),
+                    )),
+                ],
+            });
         }
         // The external listener has let the request in, and the routes there have said where it began.
         Side::Transit => {}
