@@ -93,10 +93,11 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// Meshes beside static routes, for each number of sources.
+/// Meshes beside static routes, without and with the headers that they put on the wire, for each number of sources.
 async fn compare(arguments: &Arguments, world: &mut World) -> Result<(), Failure> {
     let plain = world.start_gateways("plain", plain::configs).await?;
-    let contestants = [plain, world.meshes().await?];
+    let headers = world.start_gateways("plain with headers", plain::configs_with_headers).await?;
+    let contestants = [plain, headers, world.meshes().await?];
     let loads = loads(arguments);
     let mut series = Vec::new();
     for &sources in &arguments.sources {
@@ -104,8 +105,9 @@ async fn compare(arguments: &Arguments, world: &mut World) -> Result<(), Failure
         world.let_in(sources).await?;
         for &load in &loads {
             let mut trials = trials(arguments, load, &contestants).await?.into_iter();
-            let [plain, mesh] = [trials.next(), trials.next()].map(Option::unwrap_or_default);
-            series.push(Series { sources, load, plain, mesh });
+            let [plain, headers, mesh] =
+                [trials.next(), trials.next(), trials.next()].map(Option::unwrap_or_default);
+            series.push(Series { sources, load, plain, headers, mesh });
         }
     }
     report::compared(&series);

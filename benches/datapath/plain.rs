@@ -11,13 +11,30 @@ use crate::load::{Body, HOST};
 
 /// Static resources of the two gateways.
 pub(crate) fn configs(at: &Places) -> Result<[Value; 2], crate::Failure> {
-    Ok([gateway(at.entry, at.between), gateway(at.between, at.service)])
+    Ok([gateway(at.entry, at.between, &Value::Null), gateway(at.between, at.service, &Value::Null)])
 }
 
-fn gateway(listen: SocketAddr, next: SocketAddr) -> Value {
+/// The same, where requests carry the headers of Kuscia's wire, which no gateway looks at.
+pub(crate) fn configs_with_headers(at: &Places) -> Result<[Value; 2], crate::Failure> {
+    let headers = [
+        ("kuscia-source", "alice"),
+        ("kuscia-origin-source", "alice"),
+        ("kuscia-host", "%REQ(:authority)%"),
+        ("kuscia-token", "0123456789abcdef0123456789abcdef0123456789a="),
+        ("x-interconn-protocol", "kuscia"),
+    ]
+    .map(|(key, value)| json!({"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}));
+    Ok([
+        gateway(at.entry, at.between, &headers.as_slice().into()),
+        gateway(at.between, at.service, &Value::Null),
+    ])
+}
+
+fn gateway(listen: SocketAddr, next: SocketAddr, headers: &Value) -> Value {
     let route = json!({
         "match": {"prefix": "/"},
         "route": {"cluster": "next", "timeout": "0s", "idle_timeout": "86400s"},
+        "request_headers_to_add": headers,
     });
     json!({"listeners": [listener(listen, &route)], "clusters": [cluster(next)]})
 }

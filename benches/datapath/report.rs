@@ -27,11 +27,12 @@ impl Trial {
     }
 }
 
-/// Trials of one load with so many sources: first of plain gateways, then of those with meshes.
+/// Trials of one load with so many sources: of plain gateways, of those that add headers, and of those with meshes.
 pub(crate) struct Series {
     pub(crate) sources: usize,
     pub(crate) load: Load,
     pub(crate) plain: Vec<Trial>,
+    pub(crate) headers: Vec<Trial>,
     pub(crate) mesh: Vec<Trial>,
 }
 
@@ -46,10 +47,9 @@ impl Series {
         vec![protocol, body.to_owned(), rate, grouped(self.sources as u64)]
     }
 
-    /// The median of what the rounds say, and in brackets the least and the most.
-    fn ratios(&self, ratio: impl Fn(&Trial, &Trial) -> f64) -> String {
-        let ratios: Vec<_> =
-            self.plain.iter().zip(&self.mesh).map(|(plain, mesh)| ratio(plain, mesh)).collect();
+    /// The median of what the rounds say of the meshes beside `others`, and in brackets the least and the most.
+    fn ratios(&self, others: &[Trial], ratio: impl Fn(&Trial, &Trial) -> f64) -> String {
+        let ratios: Vec<_> = others.iter().zip(&self.mesh).map(|(other, mesh)| ratio(other, mesh)).collect();
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let most = ratios.iter().copied().fold(0.0, f64::max);
         format!("{:.3} ({least:.2}–{most:.2})", median(ratios))
@@ -66,11 +66,13 @@ pub(crate) fn compared(series: &[Series]) {
         "plain req/s",
         "mesh req/s",
         "mesh / plain",
+        "mesh / plain with headers",
         "plain CPU µs: alice",
         "bob",
         "mesh CPU µs: alice",
         "bob",
         "plain / mesh CPU",
+        "plain with headers / mesh CPU",
     ];
     let rows = series.iter().map(|series| {
         let rate = |trials| format!("{:.0}", of(trials, |trial| trial.rate));
@@ -79,12 +81,14 @@ pub(crate) fn compared(series: &[Series]) {
         let figures = vec![
             rate(plain),
             rate(mesh),
-            series.ratios(|plain, mesh| mesh.rate / plain.rate),
+            series.ratios(plain, |plain, mesh| mesh.rate / plain.rate),
+            series.ratios(&series.headers, |headers, mesh| mesh.rate / headers.rate),
             cpu(plain, 0),
             cpu(plain, 1),
             cpu(mesh, 0),
             cpu(mesh, 1),
-            series.ratios(|plain, mesh| plain.whole_cpu() / mesh.whole_cpu()),
+            series.ratios(plain, |plain, mesh| plain.whole_cpu() / mesh.whole_cpu()),
+            series.ratios(&series.headers, |headers, mesh| headers.whole_cpu() / mesh.whole_cpu()),
         ];
         [series.title(), figures].concat()
     });
