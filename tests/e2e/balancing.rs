@@ -1,17 +1,18 @@
 //! Which replica of a service gets a request, and how much may pass.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use ::http::{Request, Response};
 use bytes::Bytes;
 use networkmesh::harness::domain::{Domain, service_manifest};
 use networkmesh::harness::echo;
-use networkmesh::http::{Limits, Target, send};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::world::{Source, World, answers, echoed, eventually, get};
+use super::figures::envoy_says;
+use super::world::{Source, World, answers, call, echoed, eventually, get};
 
 scenes!(
     requests_are_spread_over_replicas_and_pass_by_one_that_is_gone,
@@ -22,19 +23,19 @@ scenes!(
 
 /// Echo services that answer with these names, behind the service `web` of bob.
 struct Replicas {
-    addresses: Vec<std::net::SocketAddr>,
-    _running: Vec<DropGuard>,
+    addresses: Vec<SocketAddr>,
+    running: Vec<DropGuard>,
 }
 
 impl Replicas {
     async fn start(domain: &Domain, names: &[&'static str]) -> Self {
-        let mut replicas = Self { addresses: Vec::new(), _running: Vec::new() };
+        let mut replicas = Self { addresses: Vec::new(), running: Vec::new() };
         for name in names {
             let listener = TcpListener::bind((domain.home.service_ip().unwrap(), 0)).await.unwrap();
             replicas.addresses.push(listener.local_addr().unwrap());
             let stop = CancellationToken::new();
             tokio::spawn(echo::serve(listener, *name, stop.clone()));
-            replicas._running.push(stop.drop_guard());
+            replicas.running.push(stop.drop_guard());
         }
         replicas
     }
@@ -62,7 +63,7 @@ async fn requests_are_spread_over_replicas_and_pass_by_one_that_is_gone(on: Sour
     })
     .await;
     // The manifest still names the one that is gone.
-    replicas._running.pop();
+    replicas.running.pop();
     for _ in 0..30 {
         assert_eq!(get(&world.alice, "web.bob.svc", "/").await.status(), 200);
     }
@@ -86,7 +87,7 @@ async fn requests_of_one_client_stay_with_one_replica(on: Source) {
 /// Calls `web` with the cookie.
 async fn call_with(domain: &Domain, cookie: &str) -> Response<Bytes> {
     let request = Request::get("http://web.bob.svc/").header("cookie", cookie).body(Bytes::new()).unwrap();
-    send(&Target::Tcp(domain.addresses.internal), request, Limits::default()).await.unwrap()
+    call(domain, request).await
 }
 
 async fn requests_with_one_cookie_stay_with_one_replica(on: Source) {
@@ -140,8 +141,7 @@ async fn bandwidth_is_limited_for_the_services_that_ask_for_it(on: Source) {
     upload(&world.alice, "free.bob.svc").await;
     assert_eq!(enforced().await, before, "other services are not limited");
     // The other direction has no limit of its own.
-    let seen: Value = serde_json::from_slice(get(&world.bob, "echo.alice.svc", "/").await.body()).unwrap();
-    assert_eq!(seen["service"], "echo.alice");
+    assert_eq!(echoed(&get(&world.bob, "echo.alice.svc", "/").await).service, "echo.alice");
 }
 
 /// Sends half a megabyte.
@@ -149,14 +149,12 @@ async fn upload(domain: &Domain, host: &str) {
     const BYTES: usize = 512 << 10;
     let body = Bytes::from(vec![b'x'; BYTES]);
     let request = Request::post(format!("http://{host}/")).body(body).unwrap();
-    let answer = send(&Target::Tcp(domain.addresses.internal), request, Limits::default()).await.unwrap();
+    let answer = call(domain, request).await;
     assert_eq!(echoed(&answer).body_bytes, BYTES as u64);
 }
 
 /// Bytes that the Envoy of `domain` has held back.
 async fn enforced(domain: &Domain) -> u64 {
-    let request = Request::get("/stats?filter=bandwidth_share.*limited$").body(Bytes::new()).unwrap();
-    let answer = send(&Target::Tcp(domain.addresses.envoy_admin), request, Limits::default()).await.unwrap();
-    let text = String::from_utf8_lossy(answer.body()).into_owned();
-    text.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok()).sum()
+    let limited = envoy_says(domain, "/stats?filter=bandwidth_share.*limited$").await;
+    limited.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok()).sum()
 }

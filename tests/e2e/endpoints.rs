@@ -7,17 +7,17 @@ use ::http::Request;
 use bytes::Bytes;
 use harness::process::Child;
 use networkmesh::harness::domain::Domain;
-use networkmesh::http::{Limits, Target, send};
 use proto::echo::EchoRequest;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tonic::Code;
 
+use super::figures::{envoy_says, figure};
 use super::stream::{Chat, grpc};
 use super::world::{
-    DEADLINE, PROGRAM, Source, World, answers, apply_route, confirmed_revision, echoed, eventually, get,
-    route_status,
+    DEADLINE, PROGRAM, Source, World, answers, apply_route, call, confirmed_revision, echoed, eventually,
+    get, route_status,
 };
 
 scenes!(
@@ -94,9 +94,7 @@ async fn a_gateway_behind_an_nginx_that_strips_a_prefix_is_reached(on: Source) {
     assert_eq!(seen.path, "/a/b?c=d%2Fe");
     let body = Bytes::from(vec![b'x'; 8 << 20]);
     let request = Request::post("http://echo.bob.svc/upload").body(body).unwrap();
-    let uploaded =
-        send(&Target::Tcp(world.alice.addresses.internal), request, Limits::default()).await.unwrap();
-    assert_eq!(echoed(&uploaded).body_bytes, 8 << 20);
+    assert_eq!(echoed(&call(&world.alice, request).await).body_bytes, 8 << 20);
     eventually("the data path is known to be well", async || {
         let route = route_status(&world.alice, "alice-bob").await?;
         if route.holds("DataPath") { Ok(()) } else { Err(format!("{route:?}")) }
@@ -160,15 +158,7 @@ async fn grpc_takes_the_port_for_grpc_and_the_rest_the_other_one(on: Source) {
 
 /// Requests that the Envoy of `domain` has sent to a cluster and that have ended.
 async fn requests(domain: &Domain, cluster: &str) -> u64 {
-    stat(domain, &format!("cluster.{cluster}.upstream_rq_total")).await
-}
-
-/// A figure of the Envoy of `domain`; 0 if there is none.
-async fn stat(domain: &Domain, name: &str) -> u64 {
-    let request = Request::get(format!("/stats?filter=^{name}$")).body(Bytes::new()).unwrap();
-    let answer = send(&Target::Tcp(domain.addresses.envoy_admin), request, Limits::default()).await.unwrap();
-    let text = String::from_utf8_lossy(answer.body()).into_owned();
-    text.trim().rsplit_once(": ").map_or(0, |(_, value)| value.parse().unwrap())
+    figure(domain, &format!("cluster.{cluster}.upstream_rq_total")).await
 }
 
 async fn a_gateway_is_reached_by_name_and_by_an_ipv6_address(on: Source) {
@@ -185,12 +175,9 @@ async fn a_gateway_is_reached_by_name_and_by_an_ipv6_address(on: Source) {
         }
         confirmed_revision(&world.alice, &world.bob).await;
         eventually("the gateway is reached by that host", async || {
-            let clusters = Request::get("/clusters").body(Bytes::new()).unwrap();
-            let admin = Target::Tcp(world.alice.addresses.envoy_admin);
-            let clusters = send(&admin, clusters, Limits::default()).await.unwrap();
-            let text = String::from_utf8_lossy(clusters.body()).into_owned();
+            let clusters = envoy_says(&world.alice, "/clusters").await;
             let has_name =
-                text.contains(&format!("::hostname::{}", if host == "localhost" { host } else { "" }));
+                clusters.contains(&format!("::hostname::{}", if host == "localhost" { host } else { "" }));
             let answer = get(&world.alice, "echo.bob.svc", "/").await;
             if has_name && answer.status() == 200 { Ok(()) } else { Err(format!("{host}: {answer:?}")) }
         })
@@ -232,8 +219,9 @@ async fn a_gateway_that_was_away_is_noticed_and_taken_back(on: Source) {
     let mut world = World::two_domains(on).await;
     answers(&world.alice, "echo.bob.svc", 200).await;
     let failures =
-        async |domain: &Domain| stat(domain, "cluster.alice-to-bob-http.health_check.failure").await;
-    let checks = async |domain: &Domain| stat(domain, "cluster.alice-to-bob-http.health_check.success").await;
+        async |domain: &Domain| figure(domain, "cluster.alice-to-bob-http.health_check.failure").await;
+    let checks =
+        async |domain: &Domain| figure(domain, "cluster.alice-to-bob-http.health_check.success").await;
     eventually("the gateway is checked", async || {
         if checks(&world.alice).await > 0 { Ok(()) } else { Err("no check".to_owned()) }
     })

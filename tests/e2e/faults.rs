@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::figures::envoy_says;
 use super::stream::{Chat, Traffic};
 use super::world::{
     Alone, DEADLINE, Folder, PROGRAM, Source, World, admin, answers, apply_route, echoed, eventually, get,
@@ -96,10 +97,7 @@ async fn backends(domain: &Domain) -> [(SocketAddr, CancellationToken); 2] {
 /// Waits until bob's Envoy has the endpoint, or has it no more.
 async fn endpoint_in_envoy(world: &World, endpoint: SocketAddr, wanted: bool) {
     eventually(&format!("{endpoint} in Envoy: {wanted}"), async || {
-        let request = Request::get("/clusters").body(Bytes::new()).unwrap();
-        let answer =
-            send(&Target::Tcp(world.bob.addresses.envoy_admin), request, Limits::default()).await.unwrap();
-        let clusters = String::from_utf8(answer.body().to_vec()).unwrap();
+        let clusters = envoy_says(&world.bob, "/clusters").await;
         let found = clusters.contains(&endpoint.to_string());
         if found == wanted { Ok(()) } else { Err(clusters) }
     })

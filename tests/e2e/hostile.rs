@@ -12,14 +12,12 @@ mod paths;
 mod slow;
 mod wire;
 
-use ::http::Request;
-use bytes::Bytes;
 use networkmesh::harness::domain::Domain;
 use networkmesh::harness::echo::Echoed;
-use networkmesh::http::{Limits, Target, send};
 
 use self::wire::{Answer, Draft, ask_all};
-use super::world::{DEADLINE, World};
+use super::figures::figure;
+use super::world::World;
 
 const ECHO: &str = "echo.bob.svc";
 const HANDSHAKE: &str = "kuscia-handshake.bob.svc";
@@ -77,15 +75,5 @@ fn assert_nothing_private(case: &str, seen: &Echoed) {
 
 /// Requests that Envoy of `domain` has sent to a service of it.
 async fn requests_of(domain: &Domain, service: &str) -> u64 {
-    statistic(domain, &format!("cluster.svc|{service}.{}.svc.upstream_rq_total", domain.name)).await
-}
-
-/// The value of a statistic of the domain's Envoy.
-async fn statistic(domain: &Domain, name: &str) -> u64 {
-    let request = Request::get("/stats").header("host", "envoy").body(Bytes::new()).unwrap();
-    let limits = Limits { total: DEADLINE, ..Limits::default() };
-    let stats = send(&Target::Tcp(domain.addresses.envoy_admin), request, limits).await.unwrap();
-    let stats = String::from_utf8(stats.into_body().into()).unwrap();
-    let values = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    values.unwrap_or_else(|| panic!("no {name} in {stats}")).parse().unwrap()
+    figure(domain, &format!("cluster.svc|{service}.{}.svc.upstream_rq_total", domain.name)).await
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use self::kuscia::{Answer, Gateway, Kuscia, merged};
 use super::world::{
-    Folder, PROGRAM, Source, answers, apply_route, envoy, eventually, route_status, set_destination,
+    Folder, PROGRAM, Source, answers, apply_route, envoy, eventually, hops, route_status, set_destination,
     set_source, token,
 };
 
@@ -275,7 +275,7 @@ async fn take_tokens_of_a_kuscia(method: Method) {
     }
     assert!(!headers.keys().any(|name| name.starts_with("x-nm-")), "{seen}");
     let unknown = answers(&ours.domain, "nobody.bob.svc", 404).await;
-    let hops = unknown.headers()["kuscia-error-message"].to_str().unwrap();
+    let hops = hops(&unknown);
     assert!(hops.starts_with("<alice/") && hops.contains("=> <bob/kuscia/external Service"), "{hops}");
 
     gateway.restart(&bob, &domains).await;

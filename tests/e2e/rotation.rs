@@ -4,16 +4,14 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use ::http::Request;
-use bytes::Bytes;
 use model::api::DomainRouteToken;
 use networkmesh::harness::balancer::Balancer;
 use networkmesh::harness::domain::Domain;
 use networkmesh::harness::load::{Load, Protocol};
-use networkmesh::http::{Limits, Target, send};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
+use super::figures::figure;
 use super::world::{PROGRAM, Source, World, confirmed_revision, eventually, set_destination};
 
 /// How long the requests go on after they were to end, on a machine that is too slow for them.
@@ -173,14 +171,7 @@ async fn none_failed(load: Vec<Load>) -> Vec<u32> {
 
 /// Everybody who came to `gateway` had a token that it accepts.
 async fn none_unauthorized(gateway: &Domain) {
-    let request = Request::get("/stats?filter=^http.external_http.rbac").body(Bytes::new()).unwrap();
-    let admin = Target::Tcp(gateway.addresses.envoy_admin);
-    let answer = send(&admin, request, Limits::default()).await.unwrap();
-    let stats = String::from_utf8(answer.body().to_vec()).unwrap();
-    let count = |name: &str| -> u64 {
-        let value =
-            stats.lines().find_map(|line| line.strip_prefix(&format!("http.external_http.rbac.{name}: ")));
-        value.unwrap_or_else(|| panic!("{stats}")).parse().unwrap()
-    };
-    assert!(count("allowed") > 0 && count("denied") == 0, "{stats}");
+    let count = async |name: &str| figure(gateway, &format!("http.external_http.rbac.{name}")).await;
+    assert!(count("allowed").await > 0);
+    assert_eq!(count("denied").await, 0);
 }

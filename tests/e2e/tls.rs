@@ -4,16 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use certs::{DEFAULT_LEAF_LIFETIME, DomainAuthority, LeafRequest, LeafUsage};
+use certs::DomainAuthority;
 use networkmesh::harness::domain::Domain;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use super::cluster;
+use super::certificates::{Leaf, apply_domain, openssl, own_certificate};
 use super::partner::Partner;
 use super::world::{
-    Ran, Source, World, admin, answers, apply_route, confirmed_revision, echoed, eventually, get, key_of,
-    networkmesh, run, set_unauthenticated,
+    Ran, Source, World, admin, answers, apply_route, confirmed_revision, echoed, eventually, get, hops,
+    key_of, networkmesh, set_unauthenticated,
 };
 
 scenes!(
@@ -26,16 +25,8 @@ scenes!(
 /// Alice trusts `certificate` to be bob's, and bob's external listener speaks `protocol`.
 pub(crate) async fn world(on: Source, protocol: &str, certificate: impl AsyncFn(&Domain) -> String) -> World {
     let mut world = World::laid_out(on, &json!({}), &json!({"protocol": protocol})).await;
-    if on == Source::Kubernetes {
-        world.turn = Some(cluster::turn().await);
-    }
-    let bob = json!({
-        "apiVersion": "kuscia.secretflow/v1alpha1",
-        "kind": "Domain",
-        "metadata": {"name": "bob"},
-        "spec": {"cert": certificate(&world.bob).await},
-    });
-    world.alice.apply("bob.json", &bob).await.unwrap();
+    world.take_turn(on).await;
+    apply_domain(&world.alice, "bob", &certificate(&world.bob).await).await;
     let mut route = world.alice.route_to(&world.bob);
     route["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
     world.connect(&route).await;
@@ -43,13 +34,6 @@ pub(crate) async fn world(on: Source, protocol: &str, certificate: impl AsyncFn(
     apply_route(&world.alice, &world.bob.route_to(&world.alice)).await;
     world.start().await;
     world
-}
-
-/// What partners are given: the output of `networkmesh cert --base64`.
-pub(crate) async fn own_certificate(domain: &Domain) -> String {
-    let ran = networkmesh(["cert", "--base64", "--config", domain.config().to_str().unwrap()]).await;
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    ran.out.trim().to_owned()
 }
 
 /// The certificate of an authority that calls itself bob, and has another key.
@@ -68,20 +52,12 @@ async fn authority_file(world: &World) -> PathBuf {
 
 /// Connects to bob's external listener and sends a request.
 async fn s_client(world: &World, authority: &Path, more: &[&Path]) -> Ran {
-    let mut command = Command::new("sh");
     // The request goes in after the handshake, and the input stays open until the answer came.
     let script = "{ printf 'GET /handshake HTTP/1.1\\r\\nHost: kuscia-handshake.bob.svc\\r\\n\
                   Kuscia-Host: kuscia-handshake.bob.svc\\r\\nConnection: close\\r\\n\\r\\n'; } | openssl s_client -ign_eof -connect \"$@\"";
-    command.args([
-        "-c",
-        script,
-        "sh",
-        &world.bob.addresses.external.to_string(),
-        "-verify_return_error",
-        "-CAfile",
-    ]);
-    command.arg(authority).args(more);
-    run(&mut command, "`apt-get install openssl`").await
+    let address = world.bob.addresses.external.to_string();
+    let given = [Path::new(&address), Path::new("-verify_return_error"), Path::new("-CAfile"), authority];
+    openssl(script, world.folder.path(), given.iter().chain(more)).await
 }
 
 async fn traffic_passes_by_tls_and_the_certificate_is_bobs(on: Source) {
@@ -158,7 +134,7 @@ async fn a_certificate_of_another_authority_closes_the_way_and_says_so(on: Sourc
     apply_route(&world.alice, &route).await;
     eventually("an error that names the gateway and TLS", async || {
         let response = get(&world.alice, "echo.bob.svc", "/").await;
-        let hops = response.headers()["kuscia-error-message"].to_str().unwrap();
+        let hops = hops(&response);
         let named =
             hops.contains("alice/alice-gateway/internal") && hops.contains("CERTIFICATE_VERIFY_FAILED");
         if response.status() == 503 && named { Ok(()) } else { Err(format!("{response:?}")) }
@@ -174,20 +150,9 @@ async fn mtls_lets_in_whom_the_domain_signed_for_and_nobody_else(on: Source) {
     let nobody = s_client(&world, &authority, &[]).await;
     assert!(!nobody.out.contains("namespace"), "{nobody:?}");
 
-    let request = LeafRequest {
-        common_name: "alice".to_owned(),
-        subject_alt_names: Vec::new(),
-        usage: LeafUsage::Client,
-        lifetime: DEFAULT_LEAF_LIFETIME,
-    };
     for (key, let_in) in [(key_of(&world.bob), true), (Partner::new("bob").key, false)] {
-        let now = SystemTime::now();
-        let leaf = DomainAuthority::new("bob", &key, now).unwrap().issue(&request, now).unwrap();
-        let (certificate, private) =
-            (world.folder.path().join("leaf.pem"), world.folder.path().join("leaf.key"));
-        fs::write(&certificate, &leaf.chain_pem).unwrap();
-        fs::write(&private, leaf.key_pem.as_bytes()).unwrap();
-        let more = [Path::new("-cert"), &certificate, Path::new("-key"), &private];
+        let leaf = Leaf::of_client(world.folder.path(), "alice", "bob", &key);
+        let more = [Path::new("-cert"), &leaf.certificate, Path::new("-key"), &leaf.key];
         let shown = s_client(&world, &authority, &more).await;
         assert_eq!(shown.out.contains("\"namespace\":\"bob\""), let_in, "{shown:?}");
     }

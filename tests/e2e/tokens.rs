@@ -16,7 +16,7 @@ use super::peers::{Manner, serve};
 use super::stream::{Chat, Traffic};
 use super::world::{
     DEADLINE, PROGRAM, Source, World, answers, apply_route, confirmed_revision, echoed, eventually, get,
-    route_status, set_destination, set_source, token,
+    hops, route_status, set_destination, set_source, token,
 };
 
 scenes!(
@@ -167,7 +167,7 @@ async fn a_destination_that_holds_another_key_refuses_and_both_sides_can_tell_wh
     confirmed_revision(&world.bob, &world.alice).await;
     answers(&world.bob, "echo.alice.svc", 200).await;
     let refused = answers(&world.alice, "echo.bob.svc", 503).await;
-    let hops = refused.headers()["kuscia-error-message"].to_str().unwrap();
+    let hops = hops(&refused);
     assert!(hops.contains("alice/alice-gateway/internal $token_missing$"), "{hops}");
 }
 

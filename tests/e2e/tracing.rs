@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use ::http::{Request, Response};
 use bytes::Bytes;
 use networkmesh::harness::domain::Domain;
-use networkmesh::http::{Limits, Target, send};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -21,20 +20,17 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::{Status, async_trait};
 
-use super::world::{Source, World, answers, confirmed_revision, echoed, eventually};
+use super::world::{Source, World, answers, call, confirmed_revision, echoed, eventually, token};
 
 scenes!(identifiers_of_requests_and_traces_pass_unchanged, both_gateways_tell_a_collector_of_a_request,);
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-async fn call(domain: &Domain, headers: &[(&str, &str)]) -> Response<Bytes> {
-    let mut request = Request::get("http://echo.bob.svc/");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let target = Target::Tcp(domain.addresses.internal);
-    send(&target, request.body(Bytes::new()).unwrap(), Limits::default()).await.unwrap()
+async fn call_with(domain: &Domain, headers: &[(&str, &str)]) -> Response<Bytes> {
+    let request = Request::get("http://echo.bob.svc/");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    call(domain, request.body(Bytes::new()).unwrap()).await
 }
 
 async fn identifiers_of_requests_and_traces_pass_unchanged(on: Source) {
@@ -50,7 +46,7 @@ async fn identifiers_of_requests_and_traces_pass_unchanged(on: Source) {
         ("x-b3-sampled", "1"),
         ("b3", "0"),
     ];
-    let answer = call(&world.alice, &given).await;
+    let answer = call_with(&world.alice, &given).await;
     let seen = echoed(&answer);
     for (name, value) in given {
         assert_eq!(seen.headers.get(name).map(String::as_str), Some(value), "{name}: {seen:?}");
@@ -59,7 +55,7 @@ async fn identifiers_of_requests_and_traces_pass_unchanged(on: Source) {
     assert_eq!(answer.headers()["x-b3-spanid"], PARENT);
 
     // A request without an ID is given one, and no trace.
-    let seen = echoed(&call(&world.alice, &[]).await);
+    let seen = echoed(&call_with(&world.alice, &[]).await);
     assert_eq!(seen.headers["x-request-id"].len(), 36, "{seen:?}");
     assert_eq!(seen.headers.get("traceparent"), None, "{seen:?}");
 }
@@ -129,7 +125,7 @@ async fn both_gateways_tell_a_collector_of_a_request(on: Source) {
     answers(&world.alice, "echo.bob.svc", 200).await;
 
     let traceparent = format!("00-{TRACE}-{PARENT}-01");
-    let seen = echoed(&call(&world.alice, &[("traceparent", &traceparent)]).await);
+    let seen = echoed(&call_with(&world.alice, &[("traceparent", &traceparent)]).await);
     let passed: Vec<&str> = seen.headers["traceparent"].split('-').collect();
     assert_eq!(passed[1], TRACE, "{seen:?}");
     assert_ne!(passed[2], PARENT, "{seen:?}");
@@ -152,5 +148,5 @@ async fn both_gateways_tell_a_collector_of_a_request(on: Source) {
     assert!(spans.iter().any(is_below), "{spans:?}");
     // No token is told.
     let told = format!("{:?}", collector.0.lock().unwrap());
-    assert!(!told.contains(&super::world::token(&world.alice, "bob").await), "{told}");
+    assert!(!told.contains(&token(&world.alice, "bob").await), "{told}");
 }

@@ -8,7 +8,6 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use networkmesh::harness::domain::service_manifest;
-use networkmesh::http::{Limits, Target, send};
 use proto::echo::EchoRequest;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -17,7 +16,8 @@ use tokio::sync::Notify;
 use super::peers::{Manner, serve};
 use super::stream::{Chat, grpc};
 use super::world::{
-    Source, World, answers, apply_route, echoed, get, nobody_at, set_destination, set_unauthenticated,
+    Source, World, answers, apply_route, call, echoed, get, hops, nobody_at, set_destination,
+    set_unauthenticated,
 };
 
 scenes!(
@@ -44,8 +44,7 @@ async fn http_passes_both_gateways_in_both_directions(on: Source) {
             .header("x-own", "kept")
             .body(Bytes::from_static(b"body"))
             .unwrap();
-        let target = Target::Tcp(source.addresses.internal);
-        let response = send(&target, request, Limits::default()).await.unwrap();
+        let response = call(source, request).await;
         assert_eq!(response.headers()["content-type"], "application/json");
         assert_eq!(response.headers()["x-accel-buffering"], "no");
         assert!(!response.headers().contains_key("kuscia-error-message"), "{response:?}");
@@ -75,7 +74,7 @@ async fn a_large_body_and_a_streamed_answer_pass(on: Source) {
     let gateway = world.alice.addresses.internal;
     let body = Bytes::from(vec![b'x'; SIZE]);
     let request = Request::post("http://echo.bob.svc/upload").body(body).unwrap();
-    let response = send(&Target::Tcp(gateway), request, Limits::default()).await.unwrap();
+    let response = call(&world.alice, request).await;
     assert_eq!(echoed(&response).body_bytes, SIZE as u64);
 
     let go_on = Arc::new(Notify::new());
@@ -150,7 +149,7 @@ async fn a_service_without_endpoints_answers_503_and_says_where(on: Source) {
     manifest["items"].as_array_mut().unwrap().truncate(1);
     world.bob.apply("empty.json", &manifest).await.unwrap();
     let response = answers(&world.alice, "empty.bob.svc", 503).await;
-    let hops = response.headers()["kuscia-error-message"].to_str().unwrap();
+    let hops = hops(&response);
     assert!(hops.contains("bob/bob-gateway/external") && hops.contains("no_healthy_upstream"), "{hops}");
 }
 

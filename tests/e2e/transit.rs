@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use ::http::{HeaderValue, Response};
+use ::http::{HeaderValue, Request};
 use bytes::Bytes;
 use networkmesh::harness::domain::{Domain, service_manifest};
+use proto::echo::EchoRequest;
 use serde_json::{Value, json};
 
 use super::partner::headers;
 use super::stream::{Chat, grpc};
 use super::world::{
-    Folder, PROGRAM, Source, answers, apply_route, confirmed_revision, echoed, envoy, eventually, get,
-    route_status, set_unauthenticated, token,
+    Folder, PROGRAM, Source, answers, apply_route, call, confirmed_revision, echoed, envoy, eventually, get,
+    hops, refused, route_status, set_unauthenticated, token,
 };
-use proto::echo::EchoRequest;
 
 scenes!(
     requests_pass_three_gateways_and_say_where_they_began,
@@ -88,11 +88,6 @@ impl Chain {
         route["spec"]["transit"] = json!({"transitMethod": "THIRD-DOMAIN", "domain": {"domainID": transit}});
         route
     }
-}
-
-#[track_caller]
-fn hops(answer: &Response<Bytes>) -> &str {
-    answer.headers()["kuscia-error-message"].to_str().unwrap()
 }
 
 async fn requests_pass_three_gateways_and_say_where_they_began(on: Source) {
@@ -247,11 +242,9 @@ async fn a_partner_cannot_claim_that_its_requests_began_elsewhere(on: Source) {
         assert!(status == 403 || seen.as_deref() == Some("bob"), "{origins:?}: {answer:?}");
     }
     // An application is not believed either.
-    let request = ::http::Request::get("http://echo.dave.svc/").header("kuscia-origin-source", "bob");
+    let request = Request::get("http://echo.dave.svc/").header("kuscia-origin-source", "bob");
     let request = request.header("via", "1.1 elsewhere").body(Bytes::new()).unwrap();
-    let target = networkmesh::http::Target::Tcp(chain.of("alice").addresses.internal);
-    let answer =
-        networkmesh::http::send(&target, request, networkmesh::http::Limits::default()).await.unwrap();
+    let answer = call(chain.of("alice"), request).await;
     assert_eq!(echoed(&answer).headers["kuscia-origin-source"], "alice");
 }
 
@@ -261,20 +254,11 @@ async fn a_detour_that_leads_back_or_nowhere_is_refused(on: Source) {
     apply_route(chain.of("alice"), &circle[0]).await;
     chain.domains[0].start_mesh(Path::new(PROGRAM)).await.unwrap();
     let alice = chain.of("alice");
-    let rejected = async |reason: &str| {
-        eventually(reason, async || {
-            let status = alice.stored_status("alice-dave").await.map_err(|error| error.to_string())?;
-            let accepted = status.conditions.iter().find(|condition| condition.type_ == "Accepted");
-            let found = accepted.filter(|accepted| accepted.reason == reason);
-            found.cloned().ok_or_else(|| format!("{status:?}"))
-        })
-        .await
-    };
-    let missing = rejected("TransitRouteMissing").await;
-    assert!(missing.message.contains("alice-carol"), "{missing:?}");
+    let missing = refused(alice, "alice-dave", "TransitRouteMissing").await;
+    assert!(missing.contains("alice-carol"), "{missing}");
     apply_route(alice, &circle[1]).await;
-    let loops = rejected("TransitLoop").await;
-    assert!(loops.message.contains("carol") && loops.message.contains("dave"), "{loops:?}");
+    let loops = refused(alice, "alice-dave", "TransitLoop").await;
+    assert!(loops.contains("carol") && loops.contains("dave"), "{loops}");
     // Bob is reached all the same.
     chain.domains[1].start_mesh(Path::new(PROGRAM)).await.unwrap();
     for domain in &mut chain.domains[..2] {

@@ -115,6 +115,13 @@ impl World {
         apply_route(&self.bob, route).await;
     }
 
+    /// Waits for the scene's turn to write `Domain`s, which all domains of a cluster share.
+    pub(crate) async fn take_turn(&mut self, on: Source) {
+        if on == Source::Kubernetes {
+            self.turn = Some(cluster::turn().await);
+        }
+    }
+
     pub(crate) async fn start(&mut self) {
         let program = Path::new(PROGRAM);
         let started = async {
@@ -255,6 +262,17 @@ pub(crate) async fn route_status(domain: &Domain, route: &str) -> Result<RouteSt
     found.ok_or_else(|| format!("no route {route} in {status:?}"))
 }
 
+/// Waits until `domain` refuses the route for that reason. Answers what it says of that.
+pub(crate) async fn refused(domain: &Domain, route: &str, reason: &str) -> String {
+    eventually(reason, async || {
+        let status = domain.stored_status(route).await.map_err(|error| error.to_string())?;
+        let accepted = status.conditions.iter().find(|condition| condition.type_ == "Accepted");
+        let refused = accepted.filter(|accepted| accepted.reason == reason);
+        refused.map(|refused| refused.message.clone()).ok_or_else(|| format!("{status:?}"))
+    })
+    .await
+}
+
 /// The revision of the token that `source` sends to `destination`, once the destination has confirmed it.
 pub(crate) async fn confirmed_revision(source: &Domain, destination: &Domain) -> i64 {
     let name = format!("{}-{}", source.name, destination.name);
@@ -287,7 +305,11 @@ pub(crate) async fn token(source: &Domain, destination: &str) -> String {
 
 /// Calls a service of any domain as an application of `domain`, with the `Host` header as given.
 pub(crate) async fn get(domain: &Domain, host: &str, path: &str) -> Response<Bytes> {
-    let request = Request::get(path).header("host", host).body(Bytes::new()).unwrap();
+    call(domain, Request::get(path).header("host", host).body(Bytes::new()).unwrap()).await
+}
+
+/// Sends a request as an application of `domain`.
+pub(crate) async fn call(domain: &Domain, request: Request<Bytes>) -> Response<Bytes> {
     send(&Target::Tcp(domain.addresses.internal), request, Limits::default()).await.unwrap()
 }
 
@@ -296,6 +318,12 @@ pub(crate) async fn get(domain: &Domain, host: &str, path: &str) -> Response<Byt
 pub(crate) fn echoed(response: &Response<Bytes>) -> Echoed {
     assert_eq!(response.status(), StatusCode::OK, "{response:?}");
     serde_json::from_slice(response.body()).unwrap()
+}
+
+/// The gateways that an error has passed, each with what it says.
+#[track_caller]
+pub(crate) fn hops(answer: &Response<Bytes>) -> &str {
+    answer.headers()["kuscia-error-message"].to_str().unwrap()
 }
 
 /// Waits until a service of any domain answers applications of `domain` with `status`.

@@ -10,6 +10,7 @@ use harness::free_address;
 use harness::grpc_tool::{Error, Tls, ask};
 use serde_json::{Value, json};
 
+use super::certificates::own_certificate;
 use super::tls;
 use super::world::{
     Alone, PROGRAM, Source, admin, answers, confirmed_revision, echoed, envoy, eventually, networkmesh, token,
@@ -113,7 +114,7 @@ async fn envoy_is_told_nothing_by_a_mesh_of_another_name() {
 #[tokio::test]
 async fn a_standard_tool_sees_what_envoy_holds_but_no_token_and_no_key() {
     // Bob's Envoy sends a token, accepts one, and has a private key.
-    let world = tls::world(Source::Directory, "TLS", tls::own_certificate).await;
+    let world = tls::world(Source::Directory, "TLS", own_certificate).await;
     confirmed_revision(&world.alice, &world.bob).await;
     confirmed_revision(&world.bob, &world.alice).await;
     let accepted = token(&world.alice, "bob").await;

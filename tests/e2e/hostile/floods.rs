@@ -10,7 +10,8 @@ use super::frames::{
     WINDOW_UPDATE, block, frame, of_alice, setting,
 };
 use super::wire::{Draft, connect};
-use super::{all_served, assert_from_alice, statistic};
+use super::{all_served, assert_from_alice};
+use crate::figures::figure;
 use crate::stream::Traffic;
 use crate::world::{DEADLINE, Source, World, token};
 
@@ -27,8 +28,8 @@ async fn floods_of_frames_are_cut_off_and_partners_are_answered_meanwhile() {
     let world = World::two_domains(Source::Directory).await;
     let right = token(&world.alice, "bob").await;
     let traffic = Traffic::start(&world.alice, "echo.bob.svc").await;
-    let allocated = statistic(&world.bob, "server.memory_allocated").await;
-    let cut = statistic(&world.bob, "http.external_http.downstream_cx_destroy_local").await;
+    let allocated = figure(&world.bob, "server.memory_allocated").await;
+    let cut = figure(&world.bob, "http.external_http.downstream_cx_destroy_local").await;
 
     let head = |token| block(&of_alice(token));
     let (alices, strangers) = (head(Some(&right)), head(None));
@@ -66,11 +67,11 @@ async fn floods_of_frames_are_cut_off_and_partners_are_answered_meanwhile() {
     let (case, seen) =
         all_served(&world, [("a new connection afterwards", Draft::of_alice(Some(&right)))]).await.remove(0);
     assert_from_alice(&case, &seen);
-    let resets = statistic(&world.bob, "http.external_http.downstream_rq_too_many_premature_resets").await;
+    let resets = figure(&world.bob, "http.external_http.downstream_rq_too_many_premature_resets").await;
     assert!(resets >= 1, "the resets were cut off for another reason");
-    let cut = statistic(&world.bob, "http.external_http.downstream_cx_destroy_local").await - cut;
+    let cut = figure(&world.bob, "http.external_http.downstream_cx_destroy_local").await - cut;
     assert!(cut >= count, "Envoy closed {cut} connections");
-    let grown = statistic(&world.bob, "server.memory_allocated").await.saturating_sub(allocated);
+    let grown = figure(&world.bob, "server.memory_allocated").await.saturating_sub(allocated);
     assert!(grown < MAX_GROWTH_BYTES, "{grown} bytes");
 }
 

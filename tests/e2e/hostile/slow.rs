@@ -12,7 +12,8 @@ use super::frames::{
     HEADERS, INITIAL_WINDOW_SIZE, PREFACE, WHOLE, WINDOW_UPDATE, block, frame, of_alice, setting,
 };
 use super::wire::{Answer, Draft, answers, ask_all, connect};
-use super::{HANDSHAKE, assert_from_alice, only_echo, statistic};
+use super::{HANDSHAKE, assert_from_alice, only_echo};
+use crate::figures::figure;
 use crate::stream::Traffic;
 use crate::world::{DEADLINE, Source, World, eventually, token};
 
@@ -39,10 +40,10 @@ async fn clients_that_dawdle_are_cut_off_or_wait_alone() {
     for _ in 0..IDLE {
         idle.push(connect(server).await);
     }
-    let allocated = statistic(&world.bob, "server.memory_allocated").await;
+    let allocated = figure(&world.bob, "server.memory_allocated").await;
     let stalled = join_all((0..STALLED).map(|_| stall(server))).await;
     eventually("the requests wait", async || {
-        let active = statistic(&world.bob, "http.external_http.downstream_rq_active").await;
+        let active = figure(&world.bob, "http.external_http.downstream_rq_active").await;
         let all = STALLED as u64 * u64::from(STREAMS);
         if active >= all { Ok(()) } else { Err(format!("{active} of {all}")) }
     })
@@ -77,7 +78,7 @@ async fn clients_that_dawdle_are_cut_off_or_wait_alone() {
 
     traffic.more(10).await;
     assert_eq!(traffic.failures().await, Vec::<String>::new());
-    let grown = statistic(&world.bob, "server.memory_allocated").await.saturating_sub(allocated);
+    let grown = figure(&world.bob, "server.memory_allocated").await.saturating_sub(allocated);
     let most = STALLED as u64 * u64::from(STREAMS) * MAX_BYTES_OF_A_STREAM;
     assert!(grown < most, "{grown} of {most} bytes");
     drop((idle, stalled));

@@ -5,13 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ::http::Request;
-use bytes::Bytes;
 use networkmesh::harness::domain::{Domain, service_manifest};
-use networkmesh::http::{Limits, Target, send};
 use serde_json::json;
 
 use super::own::{OwnServer, two_domains};
+use crate::figures::envoy_says;
 use crate::stream::Traffic;
 use crate::world::{World, answers, confirmed_revision, eventually};
 
@@ -168,10 +166,8 @@ struct Updates {
 }
 
 async fn updates(domain: &Domain) -> Updates {
-    let request = Request::get("/stats?format=json").body(Bytes::new()).unwrap();
-    let admin = Target::Tcp(domain.addresses.envoy_admin);
-    let answer = send(&admin, request, Limits::default()).await.unwrap();
-    let stats: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+    let stats: serde_json::Value =
+        serde_json::from_str(&envoy_says(domain, "/stats?format=json").await).unwrap();
     let sum = |start: &str, end: &str| {
         let stats = stats["stats"].as_array().unwrap().iter();
         let is_meant = |name: &str| name.starts_with(start) && name.ends_with(end);
