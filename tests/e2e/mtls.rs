@@ -114,6 +114,11 @@ async fn a_partner_cannot_show_its_own_certificate_and_name_another_domain(on: S
     let alices = Leaf::of_client(folder, "alice", "alice", &key_of(&world.alice));
     assert!(call(&world, "alice", Some(&alices)).await.out.contains("200 OK"));
 
+    let address = world.bob.addresses.external.to_string();
+    let script = "openssl s_client -connect \"$1\" </dev/null";
+    let asked = openssl(script, folder, [Path::new(&address)]).await;
+    assert!(asked.out.contains("No client certificate CA names sent"), "{asked:?}");
+
     let stranger = DomainKey::generate().unwrap();
     for (what, source, leaf) in [
         (
