@@ -214,6 +214,9 @@ pub(crate) mod tests {
     use std::time::SystemTime;
 
     use certs::{DomainAuthority, LeafRequest, LeafUsage};
+    use jiff::Timestamp;
+    use model::{Document, Event, Index, read_manifests};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::app::Identity;
@@ -249,5 +252,33 @@ pub(crate) mod tests {
             tracing: None,
         };
         Translator::new(domain, settings)
+    }
+
+    /// A route without tokens, by way of the domain `transit` if it is given.
+    pub(crate) fn open_route(source: &str, destination: &str, transit: Option<&str>) -> Value {
+        json!({
+            "apiVersion": "kuscia.secretflow/v1alpha1",
+            "kind": "DomainRoute",
+            "metadata": {"name": format!("{source}-{destination}")},
+            "spec": {
+                "source": source,
+                "destination": destination,
+                "endpoint": {"host": "gateway.example.com", "ports": [{"name": "http", "protocol": "HTTP", "port": 1080}]},
+                "authenticationType": "None",
+                "transit": transit.map(|domain| json!({"domain": {"domainID": domain}})),
+            },
+        })
+    }
+
+    /// What `domain` makes of the manifests.
+    pub(crate) fn snapshot(domain: &str, manifests: &[Value]) -> Arc<Snapshot> {
+        let id: DomainId = domain.parse().expect("a domain ID");
+        let mut index = Index::new(id, certs::DomainKey::generate().expect("a key"), []);
+        for manifest in manifests {
+            let documents = read_manifests(&manifest.to_string(), domain).expect("a manifest");
+            let [Document::Read { object, .. }] = documents.as_slice() else { panic!("{manifest}") };
+            index.apply(Event::Apply(object.clone()));
+        }
+        index.commit(Timestamp::UNIX_EPOCH).0.expect("a snapshot")
     }
 }

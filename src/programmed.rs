@@ -208,42 +208,20 @@ fn condition(status: ConditionStatus, reason: &str, message: String) -> Conditio
 
 #[cfg(test)]
 mod tests {
-    use model::{Document, DomainId, Event, Index, read_manifests};
-    use serde_json::json;
+    use model::DomainId;
 
     use super::*;
-    use crate::program::tests::translator;
+    use crate::program::tests::{open_route, snapshot, translator};
 
     /// The names of the resources that are awaited for `route` at `domain`, which knows that alice reaches carol through bob.
     fn awaited(domain: &str, route: &Owner) -> Vec<String> {
-        let id: DomainId = domain.parse().expect("a domain ID");
-        let mut index = Index::new(id.clone(), certs::DomainKey::generate().expect("a key"), []);
-        for (source, destination, transit) in [
-            ("alice", "bob", None),
-            ("bob", "carol", None),
-            ("alice", "carol", Some(json!({"domain": {"domainID": "bob"}}))),
-        ] {
-            let manifest = json!({
-                "apiVersion": "kuscia.secretflow/v1alpha1",
-                "kind": "DomainRoute",
-                "metadata": {"name": format!("{source}-{destination}")},
-                "spec": {
-                    "source": source,
-                    "destination": destination,
-                    "endpoint": {"host": "192.0.2.1", "ports": [{"name": "http", "protocol": "HTTP", "port": 1080}]},
-                    "authenticationType": "None",
-                    "transit": transit,
-                },
-            });
-            let documents = read_manifests(&manifest.to_string(), domain).expect("a manifest");
-            let [Document::Read { object, .. }] = documents.as_slice() else { panic!("{manifest}") };
-            if source == domain || destination == domain {
-                index.apply(Event::Apply(object.clone()));
-            }
-        }
-        let snapshot = index.commit(Timestamp::UNIX_EPOCH).0.expect("a snapshot");
+        let routes = [("alice", "bob", None), ("bob", "carol", None), ("alice", "carol", Some("bob"))];
+        let snapshot = snapshot(
+            domain,
+            &routes.map(|(source, destination, transit)| open_route(source, destination, transit)),
+        );
         let mut watch = Watch {
-            translator: translator(&id),
+            translator: translator(&snapshot.domain),
             gateways: Gateways::new(Arc::clone(&snapshot)).0,
             instance: "gateway".to_owned(),
             snapshot,

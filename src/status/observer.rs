@@ -210,38 +210,14 @@ fn dns_responses(metrics: &dns::Metrics) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use model::api::{Condition, ConditionStatus};
-    use model::{Document, Event, Index, read_manifests};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::program::tests::{open_route, snapshot};
     use crate::status::tests::condition;
 
-    fn route(source: &str, destination: &str, transit: Option<&str>, conditions: &[Condition]) -> Value {
-        let transit = transit.map(|domain| json!({"domain": {"domainID": domain}}));
-        json!({
-            "apiVersion": "kuscia.secretflow/v1alpha1",
-            "kind": "DomainRoute",
-            "metadata": {"name": format!("{source}-{destination}")},
-            "spec": {
-                "source": source,
-                "destination": destination,
-                "endpoint": {"host": "gateway.example.com", "ports": [{"name": "http", "protocol": "HTTP", "port": 1080}]},
-                "authenticationType": "None",
-                "transit": transit,
-            },
-            "status": {"conditions": conditions},
-        })
-    }
-
     fn routes_of(domain: &str, manifests: &[Value]) -> Vec<RouteStatus> {
-        let id: DomainId = domain.parse().expect("a domain ID");
-        let mut index = Index::new(id, certs::DomainKey::generate().expect("a key"), []);
-        for manifest in manifests {
-            let documents = read_manifests(&manifest.to_string(), domain).expect("a manifest");
-            let [Document::Read { object, .. }] = documents.as_slice() else { panic!("{manifest}") };
-            index.apply(Event::Apply(object.clone()));
-        }
-        routes(&index.commit(Timestamp::UNIX_EPOCH).0.expect("a snapshot"))
+        routes(&snapshot(domain, manifests))
     }
 
     #[test]
@@ -255,8 +231,8 @@ mod tests {
             (vec![condition("DataPath", ConditionStatus::False)], &["alice", "bob", "dave"]),
             (vec![told], &["alice", "bob", "carol", "dave"]),
         ] {
-            let manifests =
-                [route("alice", "bob", None, &[]), route("alice", "dave", Some("bob"), &conditions)];
+            let mut manifests = [open_route("alice", "bob", None), open_route("alice", "dave", Some("bob"))];
+            manifests[1]["status"] = json!({"conditions": conditions});
             let [to_bob, to_dave] = routes_of("alice", &manifests).try_into().expect("two routes");
             assert_eq!(to_bob.path, [] as [&str; 0]);
             assert_eq!(to_dave.path, path);
@@ -271,7 +247,7 @@ mod tests {
     #[test]
     fn routes_that_only_pass_this_domain_are_listed_with_who_brings_them() {
         let manifests = [("alice", "bob", None), ("bob", "dave", None), ("alice", "dave", Some("bob"))]
-            .map(|(a, b, c)| route(a, b, c, &[]));
+            .map(|(source, destination, transit)| open_route(source, destination, transit));
         let shown: Vec<String> = routes_of("bob", &manifests)
             .iter()
             .map(|route| format!("{} {} {} {:?}", route.name, route.direction, route.peer, route.carrier))
