@@ -186,6 +186,10 @@ fn check_header(name: &str, value: &SecretString) -> Result<(), Problem> {
         return Err(Problem::new("is no name of a header (RFC 9110)", remedy));
     }
     let value = value.expose();
+    if value.trim().is_empty() {
+        // Envoy would leave the header as the source has sent it.
+        return Err(Problem::new("has an empty value", "give a value, or remove the header"));
+    }
     if value.len() > MAX_HEADER_VALUE {
         let problem = format!("has a value of {} bytes", value.len());
         return Err(Problem::new(problem, format!("give {MAX_HEADER_VALUE} bytes at most")));

@@ -56,11 +56,11 @@ fn what_is_no_network_is_named() {
 
 #[test]
 fn headers_are_sorted_and_their_values_hidden() {
-    let headers = json!({"X-Role": "reader\tand writer", "Authorization": "Bearer S3CRET", "a": ""});
+    let headers = json!({"X-Role": "reader\tand writer", "Authorization": "Bearer S3CRET", "a": "none"});
     let mesh = Mesh::of(&[with(route("bob", "alice"), "/spec/requestHeadersToAdd", headers)]);
     let headers = &mesh.inbound("bob").request_headers;
     let shown: Vec<_> = headers.iter().map(|header| (header.name.as_str(), header.value.expose())).collect();
-    assert_eq!(shown, [("a", ""), ("authorization", "Bearer S3CRET"), ("x-role", "reader\tand writer")]);
+    assert_eq!(shown, [("a", "none"), ("authorization", "Bearer S3CRET"), ("x-role", "reader\tand writer")]);
     assert!(!format!("{:?}", mesh.snapshot).contains("S3CRET"));
 }
 
@@ -92,6 +92,10 @@ fn headers_that_cannot_be_added_are_refused_without_their_values() {
         let found = refused("requestHeadersToAdd", json!({"a": value}));
         let problem = "has a value that no header can carry";
         assert_eq!(found, [("spec.requestHeadersToAdd[a]".to_owned(), problem.to_owned())]);
+    }
+    for value in ["", " "] {
+        let found = refused("requestHeadersToAdd", json!({"a": value}));
+        assert_eq!(found, [("spec.requestHeadersToAdd[a]".to_owned(), "has an empty value".to_owned())]);
     }
     let found = refused("requestHeadersToAdd", json!({"a": "x".repeat(8193)}));
     assert_eq!(found[0].1, "has a value of 8193 bytes");
