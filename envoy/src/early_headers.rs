@@ -40,6 +40,7 @@ pub(crate) fn early_headers(side: Side, gateway: &Gateway, settings: &Settings) 
             // Envoy takes them off by itself.
             if !settings.trusted_proxies.is_empty() {
                 mutations.push(remove_all(headers::ENVOY_PREFIX));
+                mutations.push(remove(headers::FORWARDED_PROTO));
             }
             mutations.push(set(overwrite(headers::CLUSTER, cluster)));
             mutations.extend(match settings.external_protocol {

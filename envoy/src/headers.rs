@@ -33,6 +33,9 @@ pub(crate) const VIA: &str = "via";
 /// The addresses that a request came from, one gateway or proxy after the other.
 pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// Whether a request came by TLS.
+pub(crate) const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
 /// What the names of Envoy's own headers begin with.
 pub(crate) const ENVOY_PREFIX: &str = "x-envoy-";
 

@@ -59,27 +59,22 @@ impl Quotas {
     }
 
     fn put_together(&self, destination: &DomainId) -> Arc<[BandwidthLimit]> {
-        let mut tasks: BTreeMap<&str, BandwidthLimit> = BTreeMap::new();
-        let mut limits = Vec::new();
+        // Services without a task have a limit each.
+        let mut tasks: BTreeMap<(Option<&str>, Option<&ServiceName>), (Vec<ServiceName>, u64)> =
+            BTreeMap::new();
         for service in self.limiting.get(destination).into_iter().flatten() {
             let Some(Quota { task, limits: of_service }) = self.known.get(service) else { continue };
             let Some((_, limit)) = of_service.iter().find(|(other, _)| other == destination) else {
                 continue;
             };
-            let alone = BandwidthLimit { services: [service.clone()].into(), limit: *limit };
-            match task.as_deref().map(|task| tasks.entry(task)) {
-                None => limits.push(alone),
-                Some(shared) => {
-                    shared
-                        .and_modify(|shared| {
-                            shared.limit = shared.limit.min(*limit);
-                            shared.services = shared.services.iter().chain([service]).cloned().collect();
-                        })
-                        .or_insert(alone);
-                }
-            }
+            let alone = task.is_none().then_some(service);
+            let (services, least) = tasks.entry((task.as_deref(), alone)).or_insert((Vec::new(), *limit));
+            services.push(service.clone());
+            *least = *limit.min(least);
         }
-        limits.extend(tasks.into_values());
+        let tasks = tasks.into_values();
+        let mut limits: Vec<_> =
+            tasks.map(|(services, limit)| BandwidthLimit { services: services.into(), limit }).collect();
         limits.sort_by(|one, other| one.services.cmp(&other.services));
         limits.into()
     }
