@@ -150,7 +150,7 @@ async fn a_standard_tool_sees_what_envoy_holds_but_no_token_and_no_key() {
             _ => assert!(resource["xdsConfig"].is_object(), "{resource}"),
         }
     }
-    assert_eq!(hidden, ["external-server"]);
+    assert_eq!(hidden, ["client-authorities", "external-server"]);
     assert_eq!(occurrences(&told, "<redacted>"), 1, "the token that is sent");
     assert_eq!(occurrences(&told, "<redacted 1>"), 1, "the token that is accepted");
     for secret in [&accepted, &sent, "PRIVATE KEY"] {
