@@ -228,7 +228,8 @@ class Gateway(http.server.BaseHTTPRequestHandler):
             return
         asked = {"domain": domain.name, "headers": self.all_headers()}
         if self.command == "GET":
-            show({"probe": asked})
+            # Without a revision it is the other gateway's check of this one's health.
+            show({"probe" if "kuscia-token-revision" in asked["headers"] else "check": asked})
             source = self.headers.get("Kuscia-Origin-Source") or self.headers.get("Kuscia-Source")
             state = domain.token_state(source, self.headers.get("Kuscia-Token-Revision"))
             answer = json.dumps({"namespace": domain.name, "state": state}, separators=(",", ":"))
