@@ -49,6 +49,11 @@ impl Replicas {
         replicas
     }
 
+    /// Where bob's gateways listen.
+    fn gateways(&self) -> [SocketAddr; 3] {
+        [&self.world.bob, &self.others[0], &self.others[1]].map(|gateway| gateway.addresses.external)
+    }
+
     /// The revision that alice sends.
     async fn revision(&self) -> i64 {
         confirmed_revision(&self.world.alice, &self.world.bob).await
@@ -84,7 +89,13 @@ async fn a_token_is_ready_once_all_live_gateways_have_it() {
     let newest = replicas.newest("the first token is ready", |token| token.is_ready).await;
     assert_eq!(newest.effective_instances, all);
 
-    // One gateway hears of nothing: it is alive, and keeps the new token from becoming ready.
+    // One gateway hears of nothing: it is alive, and keeps the new token from becoming ready. Alice gets to the others, and has
+    // no connection to it from before.
+    let gateways = replicas.gateways();
+    replicas.balancer.set_backends(gateways[..2].into());
+    let alice = &mut replicas.world.alice;
+    alice.envoy.take().unwrap().stop(DEADLINE).await.unwrap();
+    alice.start_envoy(Path::new(PROGRAM), &replicas.world.envoy).await.unwrap();
     replicas.others[1].mesh.as_ref().unwrap().pause().unwrap();
     replicas.lose_token().await;
     let waits = |token: &DomainRouteToken| {
@@ -98,6 +109,7 @@ async fn a_token_is_ready_once_all_live_gateways_have_it() {
         .newest("the third one has it too", |token| token.is_ready && token.revision > newest.revision)
         .await;
     assert_eq!(newest.effective_instances, all);
+    replicas.balancer.set_backends(gateways.into());
     replicas.revision().await;
 
     // A gateway that dies is missed after three heartbeats, and then nobody waits for it.
@@ -121,9 +133,7 @@ async fn a_rolling_restart_fails_no_request() {
     let traffic = Traffic::start(&replicas.world.alice, "echo.bob.svc").await;
     let first = replicas.revision().await;
     let envoy = replicas.world.envoy.clone();
-    let gateways: Vec<SocketAddr> = [&replicas.world.bob, &replicas.others[0], &replicas.others[1]]
-        .map(|gateway| gateway.addresses.external)
-        .into();
+    let gateways = replicas.gateways();
     for number in 0..3 {
         let gateway = match number {
             0 => &mut replicas.world.bob,
@@ -140,7 +150,7 @@ async fn a_rolling_restart_fails_no_request() {
         gateway.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
         traffic.more(20).await;
         start(gateway, &envoy).await;
-        replicas.balancer.set_backends(gateways.clone());
+        replicas.balancer.set_backends(gateways.into());
         traffic.more(20).await;
     }
     eventually("tokens roll on", async || {
