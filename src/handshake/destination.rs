@@ -347,7 +347,7 @@ impl Destination {
 pub(super) struct Evidence<'a> {
     /// The token itself (`Kuscia-Token`).
     pub(super) token: Option<&'a str>,
-    /// A [proof](super::proof) of it.
+    /// A [proof] of it.
     pub(super) proof: Option<&'a str>,
 }
 

@@ -17,6 +17,15 @@ pub(super) struct Quotas {
     stale: BTreeSet<DomainId>,
 }
 
+/// What has one limit together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Sharing<'a> {
+    /// The services of this task.
+    Task(&'a str),
+    /// This service, which is of no task.
+    Service(&'a ServiceName),
+}
+
 impl Quotas {
     /// Takes over the quota of a service; the empty one if it is gone.
     pub(super) fn set(&mut self, service: &ServiceName, quota: Quota) {
@@ -59,16 +68,14 @@ impl Quotas {
     }
 
     fn put_together(&self, destination: &DomainId) -> Arc<[BandwidthLimit]> {
-        // Services without a task have a limit each.
-        let mut tasks: BTreeMap<(Option<&str>, Option<&ServiceName>), (Vec<ServiceName>, u64)> =
-            BTreeMap::new();
+        let mut tasks: BTreeMap<Sharing<'_>, (Vec<ServiceName>, u64)> = BTreeMap::new();
         for service in self.limiting.get(destination).into_iter().flatten() {
             let Some(Quota { task, limits: of_service }) = self.known.get(service) else { continue };
             let Some((_, limit)) = of_service.iter().find(|(other, _)| other == destination) else {
                 continue;
             };
-            let alone = task.is_none().then_some(service);
-            let (services, least) = tasks.entry((task.as_deref(), alone)).or_insert((Vec::new(), *limit));
+            let sharing = task.as_deref().map_or(Sharing::Service(service), Sharing::Task);
+            let (services, least) = tasks.entry(sharing).or_insert((Vec::new(), *limit));
             services.push(service.clone());
             *least = *limit.min(least);
         }
