@@ -23,10 +23,11 @@ use harness::envoy_binary::Locator;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::Frame;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use networkmesh::harness::domain::{Domain, Home, service_manifest};
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
@@ -36,6 +37,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Kibibytes a second.
 const LIMITS: [u64; 3] = [256, 2_048, 16_384];
+
+/// The service of the task.
+const HOST: &str = "task.bob.svc";
 
 const CHUNK_BYTES: usize = 16 << 10;
 
@@ -70,8 +74,7 @@ async fn measure(arguments: &Arguments) -> Result<(), Failure> {
         let folder = tempfile::tempdir()?;
         let (mut alice, mut bob) = start(folder.path(), &envoy, limit).await?;
         for (protocol, http2) in [("HTTP/1.1", false), ("HTTP/2", true)] {
-            let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
-            let caller = Caller { client, gateway: alice.addresses.internal };
+            let caller = Caller { http2, gateway: alice.addresses.internal };
             for (direction, call) in
                 [("to bob", Caller::upload as fn(_, _) -> _), ("from bob", Caller::download)]
             {
@@ -117,7 +120,7 @@ async fn start(folder: &Path, envoy: &Path, limit: u64) -> Result<(Domain, Domai
         domain.start_envoy(program, envoy).await?;
     }
     let answered = timeout(PATIENCE, async {
-        while alice.call("http://task.bob.svc/").await?.status() != StatusCode::OK {
+        while alice.call(&format!("http://{HOST}/")).await?.status() != StatusCode::OK {
             sleep(POLL).await;
         }
         Ok::<_, Failure>(())
@@ -130,7 +133,7 @@ type Body = BoxBody<Bytes, Infallible>;
 
 /// An application of alice.
 struct Caller {
-    client: Client<hyper_util::client::legacy::connect::HttpConnector, Body>,
+    http2: bool,
     gateway: SocketAddr,
 }
 
@@ -148,9 +151,17 @@ impl Caller {
 
     /// Sends a body, and reads that of the answer to its end.
     async fn call(&self, path: String, body: Body) -> Result<(), Failure> {
-        let uri = format!("http://{}{path}", self.gateway);
-        let request = Request::post(uri).header("host", "task.bob.svc").body(body)?;
-        let answer = self.client.request(request).await?;
+        let stream = TokioIo::new(TcpStream::connect(self.gateway).await?);
+        let request = Request::post(format!("http://{HOST}{path}")).header("host", HOST).body(body)?;
+        let answer = if self.http2 {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+            tokio::spawn(connection);
+            sender.send_request(request).await?
+        } else {
+            let (mut sender, connection) = http1::handshake(stream).await?;
+            tokio::spawn(connection);
+            sender.send_request(request).await?
+        };
         let status = answer.status();
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {

@@ -97,7 +97,7 @@ async fn where_signatures_are_asked_for_a_source_that_never_signed_is_told_so(on
 }
 
 async fn a_request_that_was_recorded_is_of_no_use(on: Source) {
-    let (mut world, middle) = with_middle(on, &json!({})).await;
+    let (mut world, middle) = with_middle(on, &json!({}), |_| ()).await;
     world.agree().await;
     let at_bob = settled(&world).await;
     let recorded = middle.heard();
@@ -242,7 +242,6 @@ async fn a_source_whose_clock_is_wrong_is_told_the_time_in_a_signed_refusal(on: 
 }
 
 async fn no_part_of_an_answer_can_be_altered(on: Source) {
-    let (world, middle) = with_middle(on, &json!({"handshake": "signed"})).await;
     let cases: [(&str, Change, &str); 6] = [
         ("the share", |answer| flip(&mut answer["token"]["token"]), "SignatureWrong"),
         ("the revision", |answer| count_on(&mut answer["token"]["revision"]), "SignatureWrong"),
@@ -255,6 +254,8 @@ async fn no_part_of_an_answer_can_be_altered(on: Source) {
         ),
         ("the message", |answer| answer["status"]["message"] = "well".into(), "SignatureWrong"),
     ];
+    // None passes unchanged before the first case begins.
+    let (world, middle) = with_middle(on, &json!({"handshake": "signed"}), cases[0].1).await;
     for (what, change, reason) in cases {
         middle.change(change);
         // The first was not taken over before the second was asked for.
@@ -289,7 +290,7 @@ fn count_on(number: &mut Value) {
 }
 
 async fn a_destination_that_has_signed_cannot_be_made_to_look_like_one_that_does_not(on: Source) {
-    let (world, middle) = with_middle(on, &json!({"rollingUpdatePeriod": 2})).await;
+    let (world, middle) = with_middle(on, &json!({"rollingUpdatePeriod": 2}), |_| ()).await;
     let revision = confirmed_revision(&world.alice, &world.bob).await;
     middle.change(|answer| {
         if let Some(answer) = answer.as_object_mut() {
@@ -318,9 +319,10 @@ async fn a_destination_that_has_signed_cannot_be_made_to_look_like_one_that_does
 }
 
 /// Both domains run, and alice reaches bob through a proxy only. Her route to him has `token_config` over the usual one.
-async fn with_middle(on: Source, token_config: &Value) -> (World, Middle) {
+async fn with_middle(on: Source, token_config: &Value, change: Change) -> (World, Middle) {
     let mut world = World::laid_out(on, &json!({}), &json!({})).await;
     let middle = Middle::start(world.bob.addresses.external).await;
+    middle.change(change);
     world.connect(&world.bob.route_to(&world.alice)).await;
     let mut route = world.alice.route_to(&world.bob);
     let changed = token_config.as_object().unwrap().clone();
