@@ -6,13 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, Secret, secret,
-};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{CertificateValidationContext, secret};
 use model::{InboundAuth, InboundRoute};
 
 use crate::message::{inline, uint};
-use crate::resource::{Resource, type_url};
+use crate::resource::Resource;
+use crate::secrets;
 use crate::settings::Settings;
 
 /// Name of the validation context.
@@ -37,11 +36,7 @@ pub(crate) fn client_authorities<'a>(
         suppress_client_ca_list: true,
         ..CertificateValidationContext::default()
     };
-    let secret = Secret {
-        name: CLIENT_AUTHORITIES.to_owned(),
-        r#type: Some(secret::Type::ValidationContext(context)),
-    };
-    Resource::new(type_url::SECRET, CLIENT_AUTHORITIES, &secret)
+    secrets::resource(CLIENT_AUTHORITIES.to_owned(), secret::Type::ValidationContext(context))
 }
 
 /// The authority and the certificate of the route's source.

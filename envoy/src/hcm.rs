@@ -16,10 +16,9 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
         HcmAccessLogOptions, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
         StripPortMode, UpgradeConfig,
     },
-    http_filter::ConfigType,
 };
 use envoy_types::pb::envoy::extensions::http::original_ip_detection::xff::v3::{XffConfig, XffTrustedCidrs};
-use envoy_types::pb::google::protobuf::{Any, BoolValue};
+use envoy_types::pb::google::protobuf::BoolValue;
 use ipnet::IpNet;
 
 use crate::TOKEN_AUTH;
@@ -29,7 +28,7 @@ use crate::clusters::origin_filter;
 use crate::early_headers::early_headers;
 use crate::gateway::{Gateway, Side};
 use crate::local_replies::local_replies;
-use crate::message::{any, cidr_range, extension, on, seconds, uint};
+use crate::message::{any, cidr_range, extension, http_filter, on, seconds, uint};
 use crate::outbound_filters::outbound_filters;
 use crate::scopes::scoped_routes;
 use crate::settings::Settings;
@@ -151,23 +150,15 @@ fn connection_limits(underscores: HeadersWithUnderscoresAction) -> HttpProtocolO
 
 /// Denies what no route lets in.
 fn token_auth() -> HttpFilter {
-    filter(TOKEN_AUTH, callers::nobody())
+    http_filter(TOKEN_AUTH, callers::nobody())
 }
 
 /// Lets a source call gRPC by HTTP/1.1, where something on the way knows no other.
 fn grpc_bridge() -> HttpFilter {
-    filter("envoy.filters.http.grpc_http1_bridge", any(&GrpcBridge::default()))
+    http_filter("envoy.filters.http.grpc_http1_bridge", any(&GrpcBridge::default()))
 }
 
 fn router() -> HttpFilter {
     let router = Router { suppress_envoy_headers: true, ..Router::default() };
-    filter("envoy.filters.http.router", any(&router))
-}
-
-fn filter(name: &str, config: Any) -> HttpFilter {
-    HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(ConfigType::TypedConfig(config)),
-        ..HttpFilter::default()
-    }
+    http_filter("envoy.filters.http.router", any(&router))
 }

@@ -2,15 +2,20 @@
 
 use std::net::SocketAddr;
 
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
 use envoy_types::pb::envoy::config::core::v3::{
     Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, DataSource, SocketAddress,
     SubstitutionFormatString, TcpKeepalive, TypedExtensionConfig, address,
     config_source::ConfigSourceSpecifier, data_source, socket_address::PortSpecifier,
     substitution_format_string::Format,
 };
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter, http_filter,
+};
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, UInt32Value};
 use ipnet::IpNet;
+use model::Host;
 use prost::{Message, Name};
 
 pub(crate) fn any<M: Message + Name>(message: &M) -> Any {
@@ -41,6 +46,22 @@ pub(crate) fn host_and_port(host: String, port: u16) -> Address {
             port_specifier: Some(PortSpecifier::PortValue(port.into())),
             ..SocketAddress::default()
         })),
+    }
+}
+
+/// How the addresses of `host` are found.
+pub(crate) fn discovery(host: &Host) -> DiscoveryType {
+    match host {
+        Host::Address(_) => DiscoveryType::Static,
+        Host::Name(_) => DiscoveryType::StrictDns,
+    }
+}
+
+pub(crate) fn http_filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
     }
 }
 

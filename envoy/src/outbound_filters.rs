@@ -8,13 +8,11 @@ use envoy_types::pb::envoy::extensions::filters::http::bandwidth_share::v3::{
 use envoy_types::pb::envoy::extensions::filters::http::grpc_http1_reverse_bridge::v3::{
     FilterConfig as ReverseBridge, FilterConfigPerRoute as ReverseBridgePerRoute,
 };
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpFilter, http_filter::ConfigType,
-};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::google::protobuf::Any;
 use model::DomainId;
 
-use crate::message::any;
+use crate::message::{any, http_filter};
 
 /// What holds the limits of [`limit`].
 const BANDWIDTH: &str = "bandwidth";
@@ -23,12 +21,7 @@ const GRPC_DEGRADE: &str = "grpc-degrade";
 
 /// The filters of listeners from which requests go to other domains.
 pub(crate) fn outbound_filters() -> Vec<HttpFilter> {
-    let filter = |name: &str, config| HttpFilter {
-        name: name.to_owned(),
-        disabled: true,
-        config_type: Some(ConfigType::TypedConfig(config)),
-        ..HttpFilter::default()
-    };
+    let filter = |name, config| HttpFilter { disabled: true, ..http_filter(name, config) };
     let bridge = ReverseBridge { content_type: "application/grpc".to_owned(), ..ReverseBridge::default() };
     vec![filter(BANDWIDTH, any(&BandwidthShare::default())), filter(GRPC_DEGRADE, any(&bridge))]
 }

@@ -135,10 +135,9 @@ impl Matcher {
         Self { matcher_tree: tree, ..Self::always(otherwise) }
     }
 
-    /// The first rule that fits decides.
+    /// The first rule that fits decides. There is at least one.
     pub(crate) fn rules(rules: Vec<Rule>, otherwise: OnMatch) -> Self {
-        let list = (!rules.is_empty()).then_some(MatcherList { matchers: rules });
-        Self { matcher_list: list, ..Self::always(otherwise) }
+        Self { matcher_list: Some(MatcherList { matchers: rules }), ..Self::always(otherwise) }
     }
 }
 

@@ -106,7 +106,7 @@ fn authority(name: String, pem: &str) -> Resource {
     resource(name, secret::Type::ValidationContext(context))
 }
 
-fn resource(name: String, secret: secret::Type) -> Resource {
+pub(crate) fn resource(name: String, secret: secret::Type) -> Resource {
     let secret = Secret { name: name.clone(), r#type: Some(secret) };
     Resource::new(type_url::SECRET, name, &secret)
 }

@@ -3,10 +3,7 @@
 //! Spans of several gateways belong together by W3C's `traceparent`. The headers of other systems, such as b3, pass as
 //! they are.
 
-use envoy_types::pb::envoy::config::cluster::v3::{
-    Cluster,
-    cluster::{ClusterDiscoveryType, DiscoveryType},
-};
+use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster::ClusterDiscoveryType};
 use envoy_types::pb::envoy::config::core::v3::{
     GrpcService, Http2ProtocolOptions,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
@@ -19,19 +16,15 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     RequestIdExtension, http_connection_manager::Tracing as HttpTracing,
 };
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
-    HttpProtocolOptions,
-    http_protocol_options::{
-        ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
-    },
-};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::BoolValue;
-use model::{DomainId, Host};
+use model::DomainId;
 use prost::Name as _;
 
+use crate::clusters::http2;
 use crate::endpoints::assignment;
-use crate::message::{any, host_and_port, seconds};
+use crate::message::{any, discovery, host_and_port, seconds};
 use crate::resource::{Resource, type_url};
 use crate::settings::Tracing;
 
@@ -72,21 +65,14 @@ pub(crate) fn request_ids() -> RequestIdExtension {
 /// The cluster of the collector.
 pub(crate) fn tracing_cluster(tracing: &Tracing) -> Resource {
     let collector = &tracing.collector;
-    let discovery = match collector.host {
-        Host::Address(_) => DiscoveryType::Static,
-        Host::Name(_) => DiscoveryType::StrictDns,
-    };
-    let http2 = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
     let options = HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(http2),
-        })),
+        upstream_protocol_options: Some(http2(Http2ProtocolOptions::default())),
         ..HttpProtocolOptions::default()
     };
     let address = host_and_port(collector.host.to_string(), collector.port);
     let cluster = Cluster {
         name: TRACING.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery.into())),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery(&collector.host).into())),
         connect_timeout: seconds(CONNECT_SECONDS),
         load_assignment: Some(assignment(TRACING, [address].into_iter())),
         typed_extension_protocol_options: [(HttpProtocolOptions::full_name(), any(&options))].into(),

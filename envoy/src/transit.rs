@@ -9,15 +9,13 @@ use envoy_types::pb::envoy::config::cluster::v3::{
     cluster::{ClusterDiscoveryType, DiscoveryType},
 };
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, EnvoyInternalAddress, Http1ProtocolOptions, Http2ProtocolOptions, address,
+    Address, EnvoyInternalAddress, Http2ProtocolOptions, address,
     envoy_internal_address::AddressNameSpecifier,
 };
-use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
-    HttpProtocolOptions,
-    http_protocol_options::{UpstreamProtocolOptions, UseDownstreamHttpConfig},
-};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use prost::Name as _;
 
+use crate::clusters::as_downstream;
 use crate::endpoints::assignment;
 use crate::gateway::Side;
 use crate::listener::listener_name;
@@ -39,18 +37,10 @@ pub(crate) fn transit_cluster() -> Resource {
     };
     let listener = Address { address: Some(address::Address::EnvoyInternalAddress(listener)) };
     // Whoever asks by HTTP/1.1 may be for an application that knows no other.
-    let as_asked = UseDownstreamHttpConfig {
-        http_protocol_options: Some(Http1ProtocolOptions::default()),
-        http2_protocol_options: Some(Http2ProtocolOptions {
-            allow_connect: true,
-            ..Http2ProtocolOptions::default()
-        }),
-        ..UseDownstreamHttpConfig::default()
-    };
-    let options = HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(as_asked)),
-        ..HttpProtocolOptions::default()
-    };
+    let as_asked =
+        as_downstream(Http2ProtocolOptions { allow_connect: true, ..Http2ProtocolOptions::default() });
+    let options =
+        HttpProtocolOptions { upstream_protocol_options: Some(as_asked), ..HttpProtocolOptions::default() };
     let thresholds = Thresholds {
         max_connections: uint(UNLIMITED),
         max_pending_requests: uint(UNLIMITED),

@@ -12,16 +12,14 @@ use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::{
     filter_state_value::{Key, Value},
 };
 use envoy_types::pb::envoy::extensions::filters::http::set_filter_state::v3::Config as SetFilterState;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpFilter, http_filter::ConfigType,
-};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::common::v3::ConsistentHashingLbConfig;
 use envoy_types::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use model::Affinity;
 
 use crate::headers;
-use crate::message::{any, duration, extension, text_format, uint};
+use crate::message::{any, duration, extension, http_filter, text_format, uint};
 
 /// Where [`origin_filter`] puts the domain that made a request.
 const ORIGIN: &str = "networkmesh.origin";
@@ -77,11 +75,7 @@ pub(crate) fn origin_filter() -> HttpFilter {
         ..FilterStateValue::default()
     };
     let config = SetFilterState { on_request_headers: vec![origin], ..SetFilterState::default() };
-    HttpFilter {
-        name: "origin".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(any(&config))),
-        ..HttpFilter::default()
-    }
+    http_filter("origin", any(&config))
 }
 
 /// Addresses that refuse connections are left out for a while. What an application answers is no reason to: one that

@@ -85,7 +85,7 @@ fn cluster(name: String, discovery: DiscoveryType, options: &HttpProtocolOptions
 ///
 /// To TLS ports Envoy then offers by ALPN (RFC 7301) the one protocol that the request needs. A list of its own would
 /// let the other end choose the other one.
-fn as_downstream(http2: Http2ProtocolOptions) -> UpstreamProtocolOptions {
+pub(crate) fn as_downstream(http2: Http2ProtocolOptions) -> UpstreamProtocolOptions {
     UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
         http_protocol_options: Some(Http1ProtocolOptions::default()),
         http2_protocol_options: Some(http2),
@@ -97,7 +97,7 @@ fn http1() -> UpstreamProtocolOptions {
     explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
 }
 
-fn http2(options: Http2ProtocolOptions) -> UpstreamProtocolOptions {
+pub(crate) fn http2(options: Http2ProtocolOptions) -> UpstreamProtocolOptions {
     explicit(ProtocolConfig::Http2ProtocolOptions(options))
 }
 

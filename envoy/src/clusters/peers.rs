@@ -1,8 +1,7 @@
 //! The gateways of other domains.
 
 use envoy_types::pb::envoy::config::cluster::v3::{
-    Cluster, UpstreamConnectionOptions,
-    cluster::{DiscoveryType, DnsLookupFamily},
+    Cluster, UpstreamConnectionOptions, cluster::DnsLookupFamily,
 };
 use envoy_types::pb::envoy::config::core::v3::{
     HealthCheck, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpOptions, KeepaliveSettings,
@@ -12,7 +11,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::r#type::v3::{CodecClientType, Int64Range};
 use model::{
-    ClientCertificate, Direct, DomainId, Endpoint, EndpointPort, Host, OutboundRoute, PortProtocol, Trust,
+    ClientCertificate, Direct, DomainId, Endpoint, EndpointPort, OutboundRoute, PortProtocol, Trust,
 };
 
 use super::balancing::{last_resort, outlier_detection};
@@ -20,7 +19,7 @@ use super::tls::{Trusted, tls_socket};
 use super::{as_downstream, cluster, host_header, http1, http2, resource};
 use crate::endpoints::assignment;
 use crate::headers::{self, overwrite};
-use crate::message::{duration, host_and_port, seconds, tcp_keepalive, uint};
+use crate::message::{discovery, duration, host_and_port, seconds, tcp_keepalive, uint};
 use crate::resource::Resource;
 use crate::secrets::{OWN_CLIENT, client_certificate, peer_authority, sds};
 
@@ -72,10 +71,6 @@ pub(crate) fn peer_clusters<'a>(
 fn peer_cluster(domain: &DomainId, destination: &DomainId, direct: &Direct, port: &EndpointPort) -> Cluster {
     let name = peer_cluster_name(domain, destination, port.protocol);
     let endpoint = &direct.endpoint;
-    let discovery = match endpoint.host {
-        Host::Address(_) => DiscoveryType::Static,
-        Host::Name(_) => DiscoveryType::StrictDns,
-    };
     let options = HttpProtocolOptions {
         common_http_protocol_options: Some(CommonHttpOptions {
             idle_timeout: seconds(IDLE_SECONDS),
@@ -104,7 +99,7 @@ fn peer_cluster(domain: &DomainId, destination: &DomainId, direct: &Direct, port
         health_checks: vec![health_check(domain, destination, endpoint, port)],
         outlier_detection: Some(outlier_detection()),
         common_lb_config: Some(last_resort()),
-        ..cluster(name, discovery, &options)
+        ..cluster(name, discovery(&endpoint.host), &options)
     }
 }
 

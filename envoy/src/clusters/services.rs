@@ -6,9 +6,7 @@ use envoy_types::pb::envoy::config::cluster::v3::{
 };
 use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, TransportSocket};
 use envoy_types::pb::envoy::extensions::filters::http::{lua::v3::Lua, upstream_codec::v3::UpstreamCodec};
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpFilter, http_filter,
-};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::google::protobuf::Any;
 use model::{DomainId, Host, HostPort, Protocol, Service, ServiceName, ServiceTls};
@@ -18,7 +16,7 @@ use super::tls::{Trusted, tls_socket};
 use super::{SERVICE_CONNECT_SECONDS, as_downstream, cluster, host_header, http2, resource};
 use crate::callers::callers_of;
 use crate::endpoints::assignment;
-use crate::message::{ads, any, host_and_port, inline, seconds, tcp_keepalive};
+use crate::message::{ads, any, discovery, host_and_port, http_filter, inline, seconds, tcp_keepalive};
 use crate::resource::Resource;
 use crate::secrets::DOMAIN_AUTHORITY;
 
@@ -73,13 +71,9 @@ pub(crate) fn service_cluster(service: &Service, domain: &DomainId) -> Resource 
 }
 
 fn with_addresses_of(external: &HostPort, cluster: Cluster) -> Cluster {
-    let discovery = match external.host {
-        Host::Address(_) => DiscoveryType::Static,
-        Host::Name(_) => DiscoveryType::StrictDns,
-    };
     let address = host_and_port(external.host.to_string(), external.port);
     Cluster {
-        cluster_discovery_type: Some(super::ClusterDiscoveryType::Type(discovery.into())),
+        cluster_discovery_type: Some(super::ClusterDiscoveryType::Type(discovery(&external.host).into())),
         load_assignment: Some(assignment(&cluster.name, [address].into_iter())),
         // Nothing checks whether this machine gets to addresses of IPv6, so they are for hosts that have no others.
         dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
@@ -100,15 +94,15 @@ fn service_socket(tls: ServiceTls, service: &Service, host: &str) -> TransportSo
 
 /// What a request passes once its cluster is chosen: who may call, as whom the service is asked, then the wire.
 fn upstream_filters(service: &Service, domain: &DomainId) -> Vec<HttpFilter> {
-    let callers = callers_of(service, domain).map(|callers| filter("callers", callers));
+    let callers = callers_of(service, domain).map(|callers| http_filter("callers", callers));
     let host = service.external.as_ref().map(|external| {
         let is_default = external.port == if service.tls.is_some() { 443 } else { 80 };
         let authority = if is_default { host_header(&external.host) } else { external.to_string() };
-        filter("host", set_host(&authority))
+        http_filter("host", set_host(&authority))
     });
     let mut filters: Vec<_> = callers.into_iter().chain(host).collect();
     if !filters.is_empty() {
-        filters.push(filter("envoy.filters.http.upstream_codec", any(&UpstreamCodec::default())));
+        filters.push(http_filter("envoy.filters.http.upstream_codec", any(&UpstreamCodec::default())));
     }
     filters
 }
@@ -121,12 +115,4 @@ fn set_host(authority: &str) -> Any {
         "function envoy_on_request(handle) handle:headers():replace(\":authority\", \"{authority}\") end"
     );
     any(&Lua { default_source_code: Some(inline(script)), ..Lua::default() })
-}
-
-fn filter(name: &str, config: Any) -> HttpFilter {
-    HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
-        ..HttpFilter::default()
-    }
 }
