@@ -93,11 +93,11 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// Meshes beside static routes, without and with the headers that they put on the wire, for each number of sources.
+/// Meshes beside static routes, and beside those that do no more than the wire asks for, for each number of sources.
 async fn compare(arguments: &Arguments, world: &mut World) -> Result<(), Failure> {
     let plain = world.start_gateways("plain", plain::configs).await?;
-    let headers = world.start_gateways("plain with headers", plain::configs_with_headers).await?;
-    let contestants = [plain, headers, world.meshes().await?];
+    let wire = world.start_gateways("wire", plain::configs_of_wire).await?;
+    let contestants = [plain, wire, world.meshes().await?];
     let loads = loads(arguments);
     let mut series = Vec::new();
     for &sources in &arguments.sources {
@@ -105,9 +105,9 @@ async fn compare(arguments: &Arguments, world: &mut World) -> Result<(), Failure
         world.let_in(sources).await?;
         for &load in &loads {
             let mut trials = trials(arguments, load, &contestants).await?.into_iter();
-            let [plain, headers, mesh] =
+            let [plain, wire, mesh] =
                 [trials.next(), trials.next(), trials.next()].map(Option::unwrap_or_default);
-            series.push(Series { sources, load, plain, headers, mesh });
+            series.push(Series { sources, load, plain, wire, mesh });
         }
     }
     report::compared(&series);

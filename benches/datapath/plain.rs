@@ -6,52 +6,83 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use crate::Failure;
 use crate::gateways::Places;
 use crate::load::{Body, HOST};
 
+/// What alice's gateway proves itself with to bob's.
+const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789a=";
+
 /// Static resources of the two gateways.
-pub(crate) fn configs(at: &Places) -> Result<[Value; 2], crate::Failure> {
-    Ok([gateway(at.entry, at.between, &Value::Null), gateway(at.between, at.service, &Value::Null)])
+pub(crate) fn configs(at: &Places) -> Result<[Value; 2], Failure> {
+    Ok([gateway(at.entry, at.between), gateway(at.between, at.service)])
 }
 
-/// The same, where requests carry the headers of Kuscia's wire, which no gateway looks at.
-pub(crate) fn configs_with_headers(at: &Places) -> Result<[Value; 2], crate::Failure> {
-    let headers = [
+/// The same, and the least that Kuscia's wire asks of gateways: the first says who calls what, and proves it; the second
+/// looks at the proof, and lets the service know who called. No other service, no other source, and no errors are
+/// thought of.
+pub(crate) fn configs_of_wire(at: &Places) -> Result<[Value; 2], Failure> {
+    let [mut alice, mut bob] = configs(at)?;
+    let route = route_of(&mut alice);
+    route["request_headers_to_add"] = headers(&[
         ("kuscia-source", "alice"),
         ("kuscia-origin-source", "alice"),
         ("kuscia-host", "%REQ(:authority)%"),
-        ("kuscia-token", "0123456789abcdef0123456789abcdef0123456789a="),
+        ("kuscia-token", TOKEN),
         ("x-interconn-protocol", "kuscia"),
-    ]
-    .map(|(key, value)| json!({"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}));
-    Ok([
-        gateway(at.entry, at.between, &headers.as_slice().into()),
-        gateway(at.between, at.service, &Value::Null),
-    ])
+    ]);
+    route["route"]["host_rewrite_literal"] = "bob.example.com".into();
+    routes_of(&mut bob)["vhost_header"] = "kuscia-host".into();
+    let route = route_of(&mut bob);
+    route["match"]["headers"] = json!([
+        {"name": "kuscia-token", "string_match": {"exact": TOKEN}},
+        {"name": "kuscia-source", "string_match": {"exact": "alice"}},
+    ]);
+    route["request_headers_to_add"] = headers(&[("kuscia-origin-source", "alice")]);
+    route["request_headers_to_remove"] = json!(["kuscia-token"]);
+    route["route"]["host_rewrite_header"] = "kuscia-host".into();
+    Ok([alice, bob])
 }
 
-fn gateway(listen: SocketAddr, next: SocketAddr, headers: &Value) -> Value {
+fn headers(headers: &[(&str, &str)]) -> Value {
+    let headers = headers.iter().map(
+        |(key, value)| json!({"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}),
+    );
+    headers.collect()
+}
+
+fn routes_of(gateway: &mut Value) -> &mut Value {
+    &mut gateway["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]
+}
+
+fn route_of(gateway: &mut Value) -> &mut Value {
+    &mut routes_of(gateway)["virtual_hosts"][0]["routes"][0]
+}
+
+fn gateway(listen: SocketAddr, next: SocketAddr) -> Value {
     let route = json!({
         "match": {"prefix": "/"},
         "route": {"cluster": "next", "timeout": "0s", "idle_timeout": "86400s"},
-        "request_headers_to_add": headers,
     });
     json!({"listeners": [listener(listen, &route)], "clusters": [cluster(next)]})
 }
 
 /// Static resources of an Envoy that answers by itself.
 pub(crate) fn service(listen: SocketAddr) -> Value {
-    let answers = Body::ALL.map(|body| {
-        json!({
-            "match": {"path": body.path()},
-            "direct_response": {"status": 200, "body": {"inline_string": "x".repeat(body.bytes())}},
+    let answers: Value = Body::ALL
+        .into_iter()
+        .map(|body| {
+            json!({
+                "match": {"path": body.path()},
+                "direct_response": {"status": 200, "body": {"inline_string": "x".repeat(body.bytes())}},
+            })
         })
-    });
-    let mut listener = listener(listen, &Value::Null);
-    let routes = &mut listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"];
-    routes["virtual_hosts"][0]["routes"] = answers.into();
+        .collect();
+    let mut service = json!({"listeners": [listener(listen, &Value::Null)]});
+    let routes = routes_of(&mut service);
+    routes["virtual_hosts"][0]["routes"] = answers;
     routes["max_direct_response_body_size_bytes"] = Body::Large.bytes().into();
-    json!({"listeners": [listener]})
+    service
 }
 
 fn listener(listen: SocketAddr, route: &Value) -> Value {

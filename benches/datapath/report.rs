@@ -27,12 +27,13 @@ impl Trial {
     }
 }
 
-/// Trials of one load with so many sources: of plain gateways, of those that add headers, and of those with meshes.
+/// Trials of one load with so many sources: of plain gateways, of those that do no more than the wire asks for, and of
+/// those with meshes.
 pub(crate) struct Series {
     pub(crate) sources: usize,
     pub(crate) load: Load,
     pub(crate) plain: Vec<Trial>,
-    pub(crate) headers: Vec<Trial>,
+    pub(crate) wire: Vec<Trial>,
     pub(crate) mesh: Vec<Trial>,
 }
 
@@ -46,14 +47,14 @@ impl Series {
         let protocol = self.load.protocol.name().to_owned();
         vec![protocol, body.to_owned(), rate, grouped(self.sources as u64)]
     }
+}
 
-    /// The median of what the rounds say of the meshes beside `others`, and in brackets the least and the most.
-    fn ratios(&self, others: &[Trial], ratio: impl Fn(&Trial, &Trial) -> f64) -> String {
-        let ratios: Vec<_> = others.iter().zip(&self.mesh).map(|(other, mesh)| ratio(other, mesh)).collect();
-        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = ratios.iter().copied().fold(0.0, f64::max);
-        format!("{:.3} ({least:.2}–{most:.2})", median(ratios))
-    }
+/// The median of what `ratio` says of trials of the same round, and in brackets the least and the most.
+fn ratios(ones: &[Trial], others: &[Trial], ratio: impl Fn(&Trial, &Trial) -> f64) -> String {
+    let ratios: Vec<_> = ones.iter().zip(others).map(|(one, other)| ratio(one, other)).collect();
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    format!("{:.3} ({least:.2}–{most:.2})", median(ratios))
 }
 
 /// Meshes beside plain gateways.
@@ -66,29 +67,35 @@ pub(crate) fn compared(series: &[Series]) {
         "plain req/s",
         "mesh req/s",
         "mesh / plain",
-        "mesh / plain with headers",
+        "wire / plain",
+        "mesh / wire",
         "plain CPU µs: alice",
         "bob",
         "mesh CPU µs: alice",
         "bob",
         "plain / mesh CPU",
-        "plain with headers / mesh CPU",
+        "plain / wire CPU",
+        "wire / mesh CPU",
     ];
     let rows = series.iter().map(|series| {
         let rate = |trials| format!("{:.0}", of(trials, |trial| trial.rate));
         let cpu = |trials, gateway: usize| format!("{:.1}", of(trials, |trial| trial.cpu[gateway]));
-        let (plain, mesh) = (&series.plain[..], &series.mesh[..]);
+        let (plain, wire, mesh) = (&series.plain[..], &series.wire[..], &series.mesh[..]);
+        let rates = |one: &Trial, other: &Trial| one.rate / other.rate;
+        let times = |one: &Trial, other: &Trial| one.whole_cpu() / other.whole_cpu();
         let figures = vec![
             rate(plain),
             rate(mesh),
-            series.ratios(plain, |plain, mesh| mesh.rate / plain.rate),
-            series.ratios(&series.headers, |headers, mesh| mesh.rate / headers.rate),
+            ratios(mesh, plain, rates),
+            ratios(wire, plain, rates),
+            ratios(mesh, wire, rates),
             cpu(plain, 0),
             cpu(plain, 1),
             cpu(mesh, 0),
             cpu(mesh, 1),
-            series.ratios(plain, |plain, mesh| plain.whole_cpu() / mesh.whole_cpu()),
-            series.ratios(&series.headers, |headers, mesh| headers.whole_cpu() / mesh.whole_cpu()),
+            ratios(plain, mesh, times),
+            ratios(plain, wire, times),
+            ratios(wire, mesh, times),
         ];
         [series.title(), figures].concat()
     });
