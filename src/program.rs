@@ -232,7 +232,7 @@ pub(crate) mod tests {
             lifetime: certs::DEFAULT_LEAF_LIFETIME,
         };
         let authority_pem = authority.certificate_pem().to_owned();
-        let (client, _) = certs::maintain(authority, request).expect("a certificate");
+        let (client, _) = certs::maintain(Arc::new(authority), request).expect("a certificate");
         Certificates { authority_pem, external: None, client }
     }
 

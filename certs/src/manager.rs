@@ -32,7 +32,7 @@ pub struct CertState {
 /// # Errors
 /// When the first leaf cannot be issued, because the request makes no sense.
 pub fn maintain(
-    authority: DomainAuthority,
+    authority: Arc<DomainAuthority>,
     request: LeafRequest,
 ) -> Result<(watch::Receiver<CertState>, impl Future<Output = ()> + Send + 'static), CertError> {
     maintain_with(move |now| authority.issue(&request, now), SystemTime::now)
@@ -232,7 +232,7 @@ mod tests {
     async fn the_task_ends_when_nobody_listens() {
         let authority =
             DomainAuthority::new("alice", &DomainKey::generate().unwrap(), SystemTime::now()).unwrap();
-        let (states, renewal) = maintain(authority, request()).unwrap();
+        let (states, renewal) = maintain(Arc::new(authority), request()).unwrap();
         let task = tokio::spawn(renewal);
         drop(states);
         task.await.unwrap();
@@ -243,6 +243,7 @@ mod tests {
         let authority =
             DomainAuthority::new("alice", &DomainKey::generate().unwrap(), SystemTime::now()).unwrap();
         let request = LeafRequest { lifetime: Duration::ZERO, ..request() };
-        assert_eq!(maintain(authority, request).err(), Some(CertError::Lifetime(Duration::ZERO)));
+        let error = maintain(Arc::new(authority), request).err();
+        assert_eq!(error, Some(CertError::Lifetime(Duration::ZERO)));
     }
 }

@@ -1,5 +1,6 @@
 //! What the configuration says to each part.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use certs::{CertError, DomainAuthority, LeafRequest, LeafUsage};
@@ -11,14 +12,14 @@ use crate::program::Certificates;
 
 /// What the domain proves itself with, and the futures that keep it fresh.
 pub(super) fn certificates(config: &Config) -> Result<(Certificates, Vec<Renewal>), CertError> {
-    let authority = || DomainAuthority::new(config.domain.as_str(), &config.key, SystemTime::now());
-    let authority_pem = authority()?.certificate_pem().to_owned();
-    let (client, renewal) = certs::maintain(authority()?, client_certificate(config))?;
+    let authority = Arc::new(DomainAuthority::new(config.domain.as_str(), &config.key, SystemTime::now())?);
+    let authority_pem = authority.certificate_pem().to_owned();
+    let (client, renewal) = certs::maintain(Arc::clone(&authority), client_certificate(config))?;
     let mut renewals: Vec<Renewal> = vec![Box::pin(renewal)];
     let external = match config.protocol {
         ExternalProtocol::NoTls => None,
         ExternalProtocol::Tls | ExternalProtocol::Mtls => {
-            let (leaf, renewal) = certs::maintain(authority()?, external_certificate(config))?;
+            let (leaf, renewal) = certs::maintain(authority, external_certificate(config))?;
             renewals.push(Box::pin(renewal));
             Some(leaf)
         }
