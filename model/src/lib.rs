@@ -39,9 +39,9 @@ pub use manifest::{Document, ManifestError, read_manifests, read_object};
 pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
 pub use object::{Kind, Object, ObjectRef};
 pub use route::{
-    AuthenticationKind, BandwidthLimit, CertificatePin, ClientCertificate, Direct, Direction, Endpoint,
-    EndpointPort, Forward, ForwardedRoute, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth,
-    OutboundRoute, PortProtocol, RequestHeader, Timeouts, TokenMethod, TokenSettings, Transit, Trust, Way,
+    BandwidthLimit, CertificatePin, ClientCertificate, Direct, Direction, Endpoint, EndpointPort, Forward,
+    ForwardedRoute, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute, PortProtocol,
+    RequestHeader, Timeouts, TokenMethod, TokenSettings, Transit, Trust, Way,
 };
 pub use service::{Access, Affinity, PortScope, Protocol, READY_TIME, Service, ServiceTls, SessionCookie};
 pub use settle::{settle_tokens, with_listed};

@@ -39,17 +39,6 @@ pub enum Direction {
     Inbound,
 }
 
-/// How requests of a route are authenticated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthenticationKind {
-    /// By a negotiated token.
-    Token,
-    /// By the certificate of the connection.
-    Mtls,
-    /// Not at all; the source must only be known.
-    None,
-}
-
 /// A way out of this domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboundRoute {

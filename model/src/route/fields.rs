@@ -2,7 +2,7 @@
 
 use kube::ResourceExt as _;
 
-use super::{AuthenticationKind, Direction, admission, direct};
+use super::{Direction, admission, direct};
 use crate::DomainId;
 use crate::api::{DomainEndpoint, DomainRoute, DomainRouteSpec, Transit};
 use crate::error::{FieldErrors, Problem};
@@ -105,13 +105,7 @@ pub(super) fn parse(object: &DomainRoute, errors: &mut FieldErrors) -> Option<Fi
     }
     let transit = spec.transit.as_ref().map(|transit| parse_transit(transit, spec, errors));
     refuse_unsupported(spec, errors);
-    let auth = match errors.check("spec.authenticationType", parse_authentication(spec))? {
-        AuthenticationKind::Token => {
-            AuthFields::Token(TokenFields::parse(spec.token_config.as_ref(), errors)?)
-        }
-        AuthenticationKind::Mtls => AuthFields::Mtls,
-        AuthenticationKind::None => AuthFields::None,
-    };
+    let auth = parse_authentication(spec, errors)?;
     let (source, destination) = ends?;
     let transit = match transit {
         Some(transit) => Some(transit?),
@@ -166,15 +160,17 @@ fn refuse_unsupported(spec: &DomainRouteSpec, errors: &mut FieldErrors) {
     }
 }
 
-fn parse_authentication(spec: &DomainRouteSpec) -> Result<AuthenticationKind, Problem> {
-    match spec.authentication_type.as_str() {
-        "Token" => Ok(AuthenticationKind::Token),
-        "MTLS" if spec.transit.is_some() => Err(Problem::new(
+fn parse_authentication(spec: &DomainRouteSpec, errors: &mut FieldErrors) -> Option<AuthFields> {
+    let problem = match spec.authentication_type.as_str() {
+        "Token" => return TokenFields::parse(spec.token_config.as_ref(), errors).map(AuthFields::Token),
+        "MTLS" if spec.transit.is_some() => Problem::new(
             "\"MTLS\" proves nothing through a domain in between",
             "use \"Token\" or \"None\" here, and \"MTLS\" on the routes from gateway to gateway",
-        )),
-        "MTLS" => Ok(AuthenticationKind::Mtls),
-        "None" => Ok(AuthenticationKind::None),
-        other => Err(Problem::new(format!("{other:?} is unknown"), "use \"Token\", \"MTLS\" or \"None\"")),
-    }
+        ),
+        "MTLS" => return Some(AuthFields::Mtls),
+        "None" => return Some(AuthFields::None),
+        other => Problem::new(format!("{other:?} is unknown"), "use \"Token\", \"MTLS\" or \"None\""),
+    };
+    errors.add("spec.authenticationType", problem);
+    None
 }
