@@ -62,9 +62,8 @@ impl CallError {
     /// A gateway's answer that is an error, or no answer of a handshake service.
     pub(super) fn of_response(response: &Response<Bytes>) -> Self {
         let hops = response.headers().get("kuscia-error-message").and_then(|value| value.to_str().ok());
-        let body = || String::from_utf8_lossy(response.body()).into_owned();
-        let message = hops.map_or_else(body, ToOwned::to_owned);
-        let message = message.chars().filter(|c| !c.is_control()).take(MAX_HOPS_CHARS).collect();
+        let body = String::from_utf8_lossy(response.body());
+        let message = printable(hops.unwrap_or(&body), MAX_HOPS_CHARS);
         Self::Http { status: response.status(), message }
     }
 
@@ -140,5 +139,9 @@ pub(super) fn refusal_reason(status: &Status) -> &'static str {
 
 /// A peer's words, short and without control characters, so that they may stand in a log or a status.
 pub(super) fn quoted(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
+    printable(text, MAX_QUOTED_CHARS)
+}
+
+fn printable(text: &str, max_chars: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(max_chars).collect()
 }
