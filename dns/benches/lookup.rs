@@ -32,6 +32,7 @@ fn service(number: u32, port: u16) -> Arc<Service> {
         external: None,
         through_gateway: false,
         has_ready_time: false,
+        port_name: Box::default(),
         endpoints: [address(1), address(2)].into(),
     })
 }

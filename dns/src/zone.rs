@@ -153,6 +153,7 @@ mod tests {
             external: None,
             through_gateway,
             has_ready_time: false,
+            port_name: Box::default(),
             endpoints: endpoints.iter().map(|endpoint| endpoint.parse::<SocketAddr>().unwrap()).collect(),
         })
     }

@@ -29,7 +29,9 @@ pub struct Service {
     pub through_gateway: bool,
     /// True if it is noted when a gateway first served it.
     pub has_ready_time: bool,
-    /// The ready addresses, sorted, each once.
+    /// The name of its port, by which SRV records are asked for (RFC 2782); empty for a port without a name.
+    pub port_name: Box<str>,
+    /// The ready addresses, of the port of that name; sorted, each once.
     pub endpoints: Arc<[SocketAddr]>,
     /// The host that it really is (`type: ExternalName`), instead of addresses.
     pub external: Option<Box<HostPort>>,
@@ -104,8 +106,6 @@ pub const READY_TIME: &str = "kuscia.secretflow/ready-time";
 pub(crate) struct Definition {
     /// The service, without addresses: those stand in other objects.
     pub(crate) service: Service,
-    /// Name of the port whose addresses they are; empty for a port without a name.
-    pub(crate) port_name: Box<str>,
     /// What its task may send where.
     pub(crate) quota: Quota,
 }

@@ -83,6 +83,7 @@ pub(crate) fn domain(name: &str, services: &[(&str, &[&str])]) -> Snapshot {
             external: None,
             through_gateway: false,
             has_ready_time: false,
+            port_name: Box::default(),
             endpoints: ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
         };
         snapshot.services.insert(service.name.clone(), Arc::new(service));

@@ -48,9 +48,9 @@ impl Services {
 
     /// Puts a service into `next`, with the addresses that are known of it.
     pub(super) fn put(&mut self, definition: Definition, next: &mut Snapshot) {
-        let Definition { service, port_name, .. } = definition;
+        let Definition { service, .. } = definition;
         let (name, known) = self.known(service.name.clone());
-        known.port_name = port_name;
+        known.port_name.clone_from(&service.port_name);
         let endpoints = known.addresses_of(&service);
         next.put_service(Service { name, endpoints, ..service });
     }

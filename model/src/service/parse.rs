@@ -85,10 +85,11 @@ pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> 
         affinity,
         through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
         has_ready_time: annotations.contains_key(READY_TIME),
+        port_name: port.name.as_deref().unwrap_or_default().into(),
         endpoints: Arc::default(),
         external,
     };
-    Ok(Definition { service, port_name: port.name.as_deref().unwrap_or_default().into(), quota })
+    Ok(Definition { service, quota })
 }
 
 fn annotation_path(name: &str) -> String {

@@ -122,6 +122,7 @@ fn plain_service(number: usize, protocol: Protocol) -> Arc<Service> {
         affinity: Affinity::None,
         through_gateway: false,
         has_ready_time: false,
+        port_name: Box::default(),
         endpoints: Arc::default(),
         external: None,
     })

@@ -113,6 +113,7 @@ async fn a_task_is_woken_by_changes_of_its_own_route_only() {
         external: None,
         through_gateway: false,
         has_ready_time: false,
+        port_name: Box::default(),
         endpoints: [].into(),
     };
     let told = world.change(|snapshot| {
