@@ -4,24 +4,21 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hickory_proto::op::{OpCode, ResponseCode};
+use hickory_proto::op::{LowerQuery, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, LowerName, RData, Record, RecordType};
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use ipnet::IpNet;
-use model::Snapshot;
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::forward::Forwarder;
 use crate::metrics::Metrics;
 use crate::reply::Reply;
-use crate::zone::{Answer, Zone};
+use crate::table::{Addresses, Found, Names, Table};
 
-/// Answers from the newest snapshot, or asks the upstreams for clients that may.
+/// Answers from the table of names, or asks the upstreams for clients that may.
 pub(crate) struct Handler {
-    pub(crate) zone: Zone,
-    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) names: Names,
     pub(crate) forwarder: Forwarder,
     /// The clients that may ask for names of others.
     pub(crate) recursion_subnets: Vec<IpNet>,
@@ -58,34 +55,58 @@ impl Handler {
         let [query] = request.queries.queries() else {
             return Reply::error(ResponseCode::FormErr);
         };
-        let (name, record_type) = (query.name(), query.query_type());
-        let is_transfer = matches!(record_type, RecordType::AXFR | RecordType::IXFR);
+        let is_transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
         if query.query_class() != DNSClass::IN || is_transfer {
             return Reply::error(ResponseCode::Refused);
         }
-        let snapshot = Arc::clone(&self.snapshots.borrow());
-        match self.zone.lookup(&snapshot, name, record_type) {
-            Answer::Addresses(mut addresses) => {
-                let first = self.rotation.next(name, record_type) % addresses.len();
-                addresses.rotate_left(first);
-                // The name as the client wrote it: some check its case to detect forgeries.
-                let record = |address| {
-                    Record::from_rdata(query.original().name().clone(), self.zone.ttl(), RData::from(address))
-                };
-                let answers = addresses.into_iter().map(record).collect();
-                Reply { authoritative: true, answers, ..Reply::default() }
-            }
-            Answer::NoData => self.negative(ResponseCode::NoError),
-            Answer::NameError => self.negative(ResponseCode::NXDomain),
-            Answer::NotOurs if may_recurse && request.metadata.recursion_desired => {
+        match self.own_reply(query) {
+            Some(reply) => reply,
+            None if may_recurse && request.metadata.recursion_desired => {
                 self.forwarder.resolve(query.original()).await
             }
-            Answer::NotOurs => Reply::error(ResponseCode::Refused),
+            None => Reply::error(ResponseCode::Refused),
         }
     }
 
-    fn negative(&self, code: ResponseCode) -> Reply {
-        Reply { code, authoritative: true, authority: vec![self.zone.soa().clone()], ..Reply::default() }
+    /// What the table tells; `None`: the name belongs to others.
+    fn own_reply(&self, query: &LowerQuery) -> Option<Reply> {
+        let table = self.names.read();
+        let labels: Vec<&[u8]> = query.name().iter().collect();
+        let reply = match table.find(&labels) {
+            Found::Host(addresses) => {
+                let mut found = of_type(addresses, query.query_type());
+                if found.is_empty() {
+                    return Some(negative(&table, ResponseCode::NoError));
+                }
+                let first = self.rotation.next(query.name(), query.query_type()) % found.len();
+                found.rotate_left(first);
+                // The name as the client wrote it: some check its case to detect forgeries.
+                let name = query.original().name();
+                let answers =
+                    found.into_iter().map(|data| Record::from_rdata(name.clone(), table.ttl(), data));
+                Reply { authoritative: true, answers: answers.collect(), ..Reply::default() }
+            }
+            Found::Empty => negative(&table, ResponseCode::NoError),
+            Found::Missing => negative(&table, ResponseCode::NXDomain),
+            Found::NotOurs => return None,
+        };
+        Some(reply)
+    }
+}
+
+fn negative(table: &Table, code: ResponseCode) -> Reply {
+    Reply { code, authoritative: true, authority: vec![table.soa()], ..Reply::default() }
+}
+
+/// The addresses that records of this type can hold; all of them for `ANY`.
+fn of_type(addresses: &Addresses, record_type: RecordType) -> Vec<RData> {
+    let v4 = addresses.v4.iter().map(|address| RData::A((*address).into()));
+    let v6 = addresses.v6.iter().map(|address| RData::AAAA((*address).into()));
+    match record_type {
+        RecordType::A => v4.collect(),
+        RecordType::AAAA => v6.collect(),
+        RecordType::ANY => v4.chain(v6).collect(),
+        _ => Vec::new(),
     }
 }
 

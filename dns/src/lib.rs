@@ -20,8 +20,8 @@ mod handler;
 mod metrics;
 mod reply;
 mod server;
-mod zone;
+mod table;
 
 pub use metrics::Metrics;
 pub use server::{BindError, Bound, ServeError, Settings, Upstreams, bind, loopback_subnets};
-pub use zone::{Answer, DEFAULT_TTL, Zone};
+pub use table::{DEFAULT_TTL, NameChange, Names, ZoneSettings};

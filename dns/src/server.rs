@@ -8,9 +8,7 @@ use std::time::Duration;
 use hickory_server::Server;
 use hickory_server::net::NetError;
 use ipnet::IpNet;
-use model::Snapshot;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,15 +17,11 @@ use tracing::debug;
 use crate::forward::{Forwarder, upstream_addresses};
 use crate::handler::{Handler, Rotation};
 use crate::metrics::Metrics;
-use crate::zone::{DEFAULT_TTL, Zone};
+use crate::table::Names;
 
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where applications reach the gateway.
-    pub gateway: Vec<IpAddr>,
-    /// How long clients may keep an answer about a name of the domain, in whole seconds.
-    pub ttl: Duration,
     /// The clients that may ask for names of others; everyone else gets REFUSED for them.
     pub recursion_subnets: Vec<IpNet>,
     /// Whom to ask for names of others.
@@ -92,8 +86,6 @@ const FLUSH: Duration = Duration::from_millis(10);
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            gateway: Vec::new(),
-            ttl: DEFAULT_TTL,
             recursion_subnets: loopback_subnets(),
             upstreams: Upstreams::System,
             upstream_timeout: Duration::from_secs(2),
@@ -135,7 +127,7 @@ impl Bound {
         self.address
     }
 
-    /// Answers from the newest of `snapshots` until `shutdown`; then queries at hand are finished within
+    /// Answers from `names` until `shutdown`; then queries at hand are finished within
     /// [`Settings::drain`]. Dropping the future closes the sockets at once.
     ///
     /// # Errors
@@ -143,15 +135,14 @@ impl Bound {
     pub async fn serve(
         self,
         settings: Settings,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
+        names: Names,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
         let upstreams = upstream_addresses(&settings.upstreams, self.address);
         let in_flight = TaskTracker::new();
         let mut server = Server::new(Handler {
-            zone: Zone::new(&settings.gateway, settings.ttl),
-            snapshots,
+            names,
             forwarder: Forwarder::new(&upstreams, settings.upstream_timeout)
                 .map_err(ServeError::Forwarder)?,
             recursion_subnets: settings.recursion_subnets,

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use model::Snapshot;
-use networkmesh_dns::{Settings, bind};
+use networkmesh_dns::{Names, Settings, bind};
 use tokio::net::TcpStream;
 
 use crate::support::{
@@ -17,7 +16,7 @@ use crate::support::{
 };
 
 /// A server of `alice` in front of a server of `other`, whose `<service>.other` the former must forward.
-async fn in_front_of(other: Snapshot) -> (Server, Server) {
+async fn in_front_of(other: Names) -> (Server, Server) {
     let behind = Server::start(other, alone()).await;
     let front = Server::start(domain("alice", &[]), forwarding_to(&[behind.address])).await;
     (front, behind)

@@ -1,16 +1,15 @@
 //! Names that the server speaks for.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
-use networkmesh_dns::Settings;
+use networkmesh_dns::{NameChange, Settings};
 use tokio::net::TcpStream;
 
 use crate::support::{
     Server, addresses, alone, ask, big_domain, domain, exchange_bytes, exchange_tcp, exchange_udp, query,
-    with_edns,
+    service, with_edns,
 };
 
 async fn alice() -> Server {
@@ -87,11 +86,12 @@ async fn the_case_of_the_question_is_kept() {
 }
 
 #[tokio::test]
-async fn a_new_snapshot_is_answered_from_without_a_restart() {
+async fn changes_of_the_names_are_answered_from_at_once() {
     let server = alice().await;
     let before = ask(server.address, "late.alice.svc.", RecordType::A).await;
     assert_eq!(before.metadata.response_code, ResponseCode::NXDomain);
-    server.snapshots.send_replace(Arc::new(domain("alice", &[("late", &["192.0.2.7"])])));
+    let gone = NameChange::NoService("web".parse().unwrap());
+    server.names.apply([NameChange::Service(service("late", &["192.0.2.7"])), gone]);
     assert_eq!(addresses(&ask(server.address, "late.alice.svc.", RecordType::A).await), ["192.0.2.7"]);
     let gone = ask(server.address, "web.alice.svc.", RecordType::A).await;
     assert_eq!(gone.metadata.response_code, ResponseCode::NXDomain);

@@ -5,14 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns::{Metrics, ServeError, Settings, Upstreams};
+use dns::{DEFAULT_TTL, Metrics, NameChange, Names, ServeError, Settings, Upstreams, ZoneSettings};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-use model::{Access, Affinity, PortScope, Protocol, Service, Snapshot};
+use model::{Access, Affinity, PortScope, Protocol, Service};
 use networkmesh_dns as dns;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -24,25 +23,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running server of a domain.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) names: Names,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Server {
-    pub(crate) async fn start(snapshot: Snapshot, settings: Settings) -> Self {
+    pub(crate) async fn start(names: Names, settings: Settings) -> Self {
         let bound = dns::bind(LOOPBACK).await.unwrap();
-        Self::serve(bound, snapshot, settings)
+        Self::serve(bound, names, settings)
     }
 
-    pub(crate) fn serve(bound: dns::Bound, snapshot: Snapshot, settings: Settings) -> Self {
+    pub(crate) fn serve(bound: dns::Bound, names: Names, settings: Settings) -> Self {
         let address = bound.local_addr();
-        let (snapshots, newest) = watch::channel(Arc::new(snapshot));
         let metrics = Arc::<Metrics>::default();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(bound.serve(settings, newest, Arc::clone(&metrics), shutdown.clone()));
-        Self { address, snapshots, metrics, shutdown, task }
+        let task = tokio::spawn(bound.serve(settings, names.clone(), Arc::clone(&metrics), shutdown.clone()));
+        Self { address, names, metrics, shutdown, task }
     }
 
     /// Queries that were answered so far.
@@ -70,29 +68,36 @@ pub(crate) fn alone() -> Settings {
 }
 
 /// A domain with these services, each at these IP addresses.
-pub(crate) fn domain(name: &str, services: &[(&str, &[&str])]) -> Snapshot {
-    let mut snapshot = Snapshot::empty(name.parse().unwrap());
-    for (name, ips) in services {
-        let service = Service {
-            name: name.parse().unwrap(),
-            scope: PortScope::Cluster,
-            access: Access::Anyone,
-            protocol: Protocol::Http,
-            tls: None,
-            affinity: Affinity::None,
-            external: None,
-            through_gateway: false,
-            has_ready_time: false,
-            port_name: Box::default(),
-            endpoints: ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
-        };
-        snapshot.services.insert(service.name.clone(), Arc::new(service));
-    }
-    snapshot
+pub(crate) fn domain(name: &str, services: &[(&str, &[&str])]) -> Names {
+    let names = Names::new(&ZoneSettings {
+        domain: name.parse().unwrap(),
+        gateway: vec!["10.0.0.1".parse().unwrap()],
+        gateway_port: 80,
+        ttl: DEFAULT_TTL,
+    });
+    names.apply(services.iter().map(|(name, ips)| NameChange::Service(service(name, ips))));
+    names
+}
+
+/// A service at port 80 of these IP addresses.
+pub(crate) fn service(name: &str, ips: &[&str]) -> Arc<Service> {
+    Arc::new(Service {
+        name: name.parse().unwrap(),
+        scope: PortScope::Cluster,
+        access: Access::Anyone,
+        protocol: Protocol::Http,
+        tls: None,
+        affinity: Affinity::None,
+        external: None,
+        through_gateway: false,
+        has_ready_time: false,
+        port_name: Box::default(),
+        endpoints: ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
+    })
 }
 
 /// A service `big` with `count` addresses.
-pub(crate) fn big_domain(name: &str, count: u8) -> Snapshot {
+pub(crate) fn big_domain(name: &str, count: u8) -> Names {
     let ips: Vec<String> = (0..count).map(|last| format!("192.0.2.{last}")).collect();
     domain(name, &[("big", &ips.iter().map(String::as_str).collect::<Vec<_>>())])
 }
