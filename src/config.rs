@@ -3,6 +3,7 @@
 //! Everything is parsed before anything is refused, so that one run names all errors: each with its file, the path
 //! of its field and a remedy. Paths are relative to the folder of the file that they stand in.
 
+mod dns;
 mod error;
 mod fields;
 mod identity;
@@ -20,10 +21,11 @@ use serde_saphyr::UserMessageFormatter;
 use zeroize::Zeroizing;
 
 pub use envoy::{AccessLog, ExternalProtocol as Protocol};
+pub use self::dns::{Dns, Rebinding};
 pub use error::{ConfigError, ConfigErrors};
 pub use identity::{Mode, read_key_file};
 pub use listen::{Listen, reachable};
-pub use sections::{Certificates, Dns, Envoy, ServerTls, Xds};
+pub use sections::{Certificates, Envoy, ServerTls, Xds};
 pub use source::{Directory, Kubernetes, Source};
 
 pub(crate) use pem_file::{read_pem_file, warn_of_exposed_key};

@@ -1,6 +1,6 @@
-//! The sections of `networkmesh.yaml` other than `listen`.
+//! The sections of `networkmesh.yaml` other than `listen` and `dns`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use model::{Host, HostPort, NameError, Problem};
 use xds::ListenAddress;
 
-use super::listen::{parse_address, reachable, read_address};
-use super::{Fields, Listen};
+use super::Fields;
+use super::listen::{parse_address, read_address};
 
 /// Section `xds`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,38 +125,6 @@ fn read_xds_tls(fields: &mut Fields, folder: &Path) -> Option<XdsTls> {
     Some(XdsTls { certificate, key, ca, server_name })
 }
 
-/// Section `dns`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dns {
-    /// The servers that answer for all other names; where there are none, those of the system's resolv.conf.
-    pub upstreams: Vec<SocketAddr>,
-    /// The clients for which other names are looked up. The loopback networks unless configured.
-    pub recursion: Vec<IpNet>,
-    /// How long an answer about a service may be kept, in seconds.
-    pub ttl: u32,
-    /// The addresses of services of other domains: those of this domain's gateway, as its applications reach it.
-    pub gateway: Vec<IpAddr>,
-}
-
-impl Dns {
-    pub(super) fn read(fields: &mut Fields, listen: &Listen) -> Self {
-        let upstream = |text: &str| match parse_upstream(text)? {
-            address if address == listen.dns => {
-                Err(Problem::new(format!("{text:?} is listen.dns itself"), "name another server"))
-            }
-            address => Ok(address),
-        };
-        Self {
-            upstreams: fields.list("upstreams", upstream).unwrap_or_default(),
-            recursion: fields.list("recursion", parse_network).unwrap_or_else(loopback_networks),
-            ttl: fields.number("ttl", 0..=86_400).unwrap_or(5),
-            gateway: fields
-                .list("gateway", parse_gateway)
-                .unwrap_or_else(|| vec![reachable(listen.internal).ip()]),
-        }
-    }
-}
-
 /// Section `certificates`: the leaves of the TLS listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificates {
@@ -176,42 +144,11 @@ impl Certificates {
     }
 }
 
-fn parse_upstream(text: &str) -> Result<SocketAddr, Problem> {
-    let with_default_port = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-    match text.parse().or_else(|_| with_default_port()) {
-        Ok(address) if address.port() != 0 => Ok(address),
-        _ => {
-            let problem = format!("{text:?} is not the address of a DNS server");
-            Err(Problem::new(problem, "write it as 192.0.2.1 or 192.0.2.1:53"))
-        }
-    }
-}
-
 /// A network in CIDR notation, or one address.
-fn parse_network(text: &str) -> Result<IpNet, Problem> {
+pub(super) fn parse_network(text: &str) -> Result<IpNet, Problem> {
     text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
         Problem::new(format!("{text:?} is not a network"), "write it as 10.0.0.0/8 or 2001:db8::/32")
     })
-}
-
-fn loopback_networks() -> Vec<IpNet> {
-    [(Ipv4Addr::LOCALHOST.into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)]
-        .into_iter()
-        .filter_map(|(address, prefix): (IpAddr, u8)| Some(IpNet::new(address, prefix).ok()?.trunc()))
-        .collect()
-}
-
-fn parse_gateway(text: &str) -> Result<IpAddr, Problem> {
-    match text.parse::<IpAddr>() {
-        Ok(address) if !address.is_unspecified() => Ok(address),
-        _ => {
-            let problem = format!("{text:?} is not an IP address that applications can call");
-            Err(Problem::new(
-                problem,
-                "give the address of listen.internal as applications see it, without a port",
-            ))
-        }
-    }
 }
 
 fn parse_certificate_host(text: &str) -> Result<String, NameError> {

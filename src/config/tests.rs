@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use xds::ListenAddress;
@@ -82,6 +83,9 @@ fn a_domain_and_its_key_are_enough() {
     );
     assert_eq!(config.dns.ttl, 5);
     assert_eq!(config.dns.gateway, ["127.0.0.1".parse::<std::net::IpAddr>().expect("an address")]);
+    assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (1, 200));
+    assert_eq!(config.dns.stale, Duration::from_hours(24));
+    assert_eq!(config.dns.rebinding, Rebinding::default());
     assert!(config.certificates.hosts.is_empty());
     assert_eq!(config.certificates.lifetime, certs::DEFAULT_LEAF_LIFETIME);
     assert!(!config.instance.is_empty());
@@ -163,7 +167,7 @@ envoy:
   admin: unix:/run/envoy.sock
   accessLog: off
   xdsTLS: {certificateFile: envoy.pem, keyFile: envoy.key, caFile: /etc/ca.pem, serverName: mesh.example.com}
-dns: {upstreams: [192.0.2.1, "192.0.2.2:5300", "2001:db8::1"], recursion: [10.0.0.0/8, 192.0.2.9], ttl: 30, gateway: [10.0.0.8]}
+dns: {upstreams: [192.0.2.1, "192.0.2.2:5300", "2001:db8::1"], recursion: [10.0.0.0/8, 192.0.2.9], ttl: 30, gateway: [10.0.0.8], workers: 4, responsesPerSecond: 0, staleSeconds: 60, rebinding: {protect: true, allow: [Corp.example.com, lan.]}}
 certificates: {hosts: ["*.example.com", 192.0.2.7], lifetimeDays: 7}
 instance: gateway-1
 "#,
@@ -194,6 +198,11 @@ instance: gateway-1
         "10.0.0.0/8 192.0.2.9/32"
     );
     assert_eq!((config.dns.ttl, config.dns.gateway[0].to_string()), (30, "10.0.0.8".to_owned()));
+    assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (4, 0));
+    assert_eq!(config.dns.stale, Duration::from_mins(1));
+    assert!(config.dns.rebinding.protect);
+    let allow = config.dns.rebinding.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(shown(allow), "corp.example.com. lan.");
     assert_eq!(config.certificates.hosts, ["*.example.com", "192.0.2.7"]);
     assert_eq!(config.certificates.lifetime.as_secs(), 7 * 86_400);
     assert_eq!(config.instance, "gateway-1");
@@ -220,7 +229,7 @@ protocol: SSL
 source: {directory: {path: [a]}}
 listen: {external: 1080, internal: localhost:80, handshake: "127.0.0.1:0", xds: "unix:", admin: []}
 envoy: true
-dns: {upstreams: [dns.example.com, 192.0.2.1, 8], recursion: 10.0.0.0/8, ttl: -1, gateway: [0.0.0.0]}
+dns: {upstreams: [dns.example.com, 192.0.2.1, 8], recursion: 10.0.0.0/8, ttl: -1, gateway: [0.0.0.0], workers: 0, responsesPerSecond: many, staleSeconds: 604801, rebinding: {protect: 1, allow: [10.0.0.0/8, "", ., "*.lan"]}}
 certificates: {hosts: ["https://gw"], lifetimeDays: 0.5}
 instance: "a b"
 unheardOf: 1
@@ -229,7 +238,9 @@ unheardOf: 1
     let paths: Vec<String> = complaints(Config::load(&file)).into_iter().map(|(path, _)| path).collect();
     let expected = "mode domainID domainKeyData protocol source.directory.path listen.external \
         listen.internal listen.handshake listen.xds listen.admin envoy dns.upstreams[0] dns.upstreams[2] \
-        dns.recursion dns.ttl dns.gateway[0] certificates.hosts[0] certificates.lifetimeDays instance unheardOf";
+        dns.recursion dns.ttl dns.gateway[0] dns.workers dns.responsesPerSecond dns.staleSeconds \
+        dns.rebinding.protect dns.rebinding.allow[0] dns.rebinding.allow[1] dns.rebinding.allow[2] \
+        dns.rebinding.allow[3] certificates.hosts[0] certificates.lifetimeDays instance unheardOf";
     assert_eq!(paths.join(" "), expected);
 }
 
@@ -245,8 +256,18 @@ fn unknown_fields_are_errors_that_offer_the_likely_name() {
 #[test]
 fn an_unknown_field_unlike_any_other_is_shown_the_known_ones() {
     let (path, complaint) = complaint("dns: {zzz: 1}");
-    let expected = "is unknown; the fields here are upstreams, recursion, ttl, gateway";
+    let expected = "is unknown; the fields here are upstreams, recursion, ttl, gateway, workers, \
+                    responsesPerSecond, staleSeconds, rebinding";
     assert_eq!((path.as_str(), complaint.as_str()), ("dns.zzz", expected));
+}
+
+#[test]
+fn names_are_let_through_only_where_others_are_not() {
+    let (path, told) = complaint("dns: {rebinding: {allow: [lan]}}");
+    assert_eq!(path, "dns.rebinding.allow");
+    assert!(told.contains("dns.rebinding.protect"), "{told}");
+    assert_eq!(complaint("dns: {rebinding: {protect: true, allow: lan}}").0, "dns.rebinding.allow");
+    load("dns: {rebinding: {protect: false}}").expect("is good");
 }
 
 #[test]
