@@ -212,10 +212,12 @@ impl Session {
         ends.filter(|end| *end > now).min()
     }
 
-    /// Whether the client subscribes to this resource and, if so, which version it holds.
+    /// Whether the client subscribes to this resource and, if so, which version it holds: for certain, and not only until
+    /// it reads what is on its way.
     pub(crate) fn holds(&self, ty: ResourceType, name: &str) -> Option<Option<Version>> {
         let subscription = self.subscription(ty);
-        subscription.wants(name).then(|| subscription.held_version(&self.state, name))
+        let held = || subscription.held_version(&self.state, name);
+        subscription.wants(name).then(|| held().filter(|held| !subscription.may_lose(name, *held)))
     }
 
     /// What the client asks for, has been sent and has answered, for each type it subscribes to.

@@ -99,6 +99,16 @@ impl Clients {
         held.peek().is_some() && held.all(|held| held == Some(version))
     }
 
+    /// The nodes of the clients that subscribe to a resource and do not hold this version of it.
+    pub fn behind(&self, ty: ResourceType, name: &str, version: Version) -> Vec<String> {
+        let is_behind = |stream: &Arc<Stream>| {
+            let held = stream.lock().holds(ty, name);
+            held.is_some_and(|held| held != Some(version))
+        };
+        let streams = self.streams().into_iter();
+        streams.filter(is_behind).map(|stream| stream.node.id.clone()).collect()
+    }
+
     /// What the connected clients reject, the client connected first first.
     ///
     /// Costs as much as there are streams and rejections, however many resources there are.

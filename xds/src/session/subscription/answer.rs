@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::{Batch, Held, Outstanding, Subscription};
 use crate::{
     cache::State,
-    resource::Resource,
+    resource::{Resource, Version},
     session::{
         Protocol,
         nack::{self, Blame, Nack},
@@ -71,6 +71,16 @@ impl Subscription {
         self.outstanding.iter().any(|response| {
             let position = response.batch.binary_search_by(|(sent, _)| sent.cmp(name));
             position.is_ok_and(|position| response.batch[position].1.is_some())
+        })
+    }
+
+    /// Whether an unanswered response takes this version of a name away, or brings another one.
+    pub(in crate::session) fn may_lose(&self, name: &str, held: Version) -> bool {
+        self.outstanding.iter().any(|response| {
+            let position = response.batch.binary_search_by(|(sent, _)| sent.as_ref().cmp(name));
+            position.is_ok_and(|position| {
+                response.batch[position].1.as_ref().map(Resource::version) != Some(held)
+            })
         })
     }
 

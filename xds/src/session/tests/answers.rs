@@ -29,6 +29,29 @@ fn a_change_that_is_taken_back_while_it_is_on_its_way_is_sent_back() {
 }
 
 #[test]
+fn what_is_taken_away_or_replaced_right_now_is_not_held() {
+    let mut stream = delta(&[(Clusters, "a", "1"), (Clusters, "b", "1")]);
+    stream.subscribe(Clusters, &[]);
+    stream.settle();
+    stream.remove(Clusters, "a");
+    let removal = stream.response();
+    stream.set(Clusters, "a", "1");
+    assert_eq!(stream.holds(Clusters, "a"), Some(None), "it is back, but the client removes it first");
+    assert_eq!(stream.holds(Clusters, "b"), Some(Some(version("1"))));
+    stream.ack(&removal);
+    assert_eq!(stream.settle(), ["Cluster a=1"]);
+    assert_eq!(stream.holds(Clusters, "a"), Some(Some(version("1"))));
+
+    stream.set(Clusters, "b", "2");
+    let second = stream.response();
+    stream.set(Clusters, "b", "1");
+    assert_eq!(stream.holds(Clusters, "b"), Some(None), "the client may read the second one any time");
+    stream.ack(&second);
+    stream.settle();
+    assert_eq!(stream.holds(Clusters, "b"), Some(Some(version("1"))));
+}
+
+#[test]
 fn a_resource_removed_while_it_is_on_its_way_is_removed_afterwards() {
     for mut stream in [delta(&[(Clusters, "a", "1")]), sotw(&[(Clusters, "a", "1")])] {
         match stream.session.protocol {
