@@ -39,7 +39,9 @@ impl RequestHandler for Handler {
         let client = request.src().ip().to_canonical();
         let may_recurse = self.recursion_subnets.iter().any(|subnet| subnet.contains(&client));
         let reply = self.reply(request, may_recurse).await;
-        self.metrics.count(reply.code);
+        let record_type = request.queries.queries().first().map_or(RecordType::ZERO, |query| query.query_type());
+        let transport = if request.protocol() == hickory_server::net::xfer::Protocol::Udp { crate::query_log::Transport::Udp } else { crate::query_log::Transport::Tcp };
+        self.metrics.count(reply.code, record_type, transport);
         reply.send(request, may_recurse, handle).await
     }
 }

@@ -15,13 +15,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod cookies;
 mod forward;
 mod handler;
 mod metrics;
+mod query_log;
+mod rate_limit;
 mod reply;
 mod server;
 mod table;
 
-pub use metrics::Metrics;
+pub use metrics::{CacheUse, LATENCY_BOUNDS, Limited, Metrics, Responses, UpstreamUse};
+pub use query_log::{How, QueryEntry, QueryLog, Transport};
 pub use server::{BindError, Bound, ServeError, Settings, Upstreams, bind, loopback_subnets};
 pub use table::{DEFAULT_TTL, NameChange, Names, ZoneSettings};

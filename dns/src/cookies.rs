@@ -1,0 +1,191 @@
+//! DNS cookies (RFC 7873), of the form that all servers understand (RFC 9018).
+
+use std::hash::Hasher as _;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher24;
+
+/// Makes and knows the cookies of this server. They show that a client gets what is sent to its address.
+pub(crate) struct Cookies {
+    secret: [u8; 16],
+}
+
+/// A COOKIE option of a query (RFC 7873, 4).
+#[derive(Debug)]
+pub(crate) struct CookieOption<'o> {
+    client: [u8; 8],
+    server: &'o [u8],
+}
+
+/// The number of the option.
+pub(crate) const COOKIE: u16 = 10;
+
+/// How old a cookie may be, in seconds (RFC 9018, 4.3).
+const MAX_AGE: i32 = 60 * 60;
+
+/// How far ahead the clock of another server may be, in seconds (RFC 9018, 4.3).
+const MAX_AHEAD: i32 = 5 * 60;
+
+/// Version 1, and three bytes that a new cookie leaves zero.
+const VERSION: [u8; 4] = [1, 0, 0, 0];
+
+impl<'o> CookieOption<'o> {
+    /// `None`: no cookies have such a length, and the query is malformed (RFC 7873, 5.2.2).
+    pub(crate) fn parse(option: &'o [u8]) -> Option<Self> {
+        let (client, server) = option.split_first_chunk()?;
+        matches!(server.len(), 0 | 8..=32).then_some(Self { client: *client, server })
+    }
+}
+
+impl Cookies {
+    /// With a new secret: cookies do not outlive the process, and clients then get new ones.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers.
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret)?;
+        Ok(Self { secret })
+    }
+
+    /// Whether the client sends a cookie that this server gave to this address. `now` is in seconds since 1970.
+    pub(crate) fn knows(&self, option: &CookieOption<'_>, address: IpAddr, now: u32) -> bool {
+        let Some((start, hash)) = option.server.split_first_chunk::<8>() else { return false };
+        let [version, _, _, _, time @ ..] = *start;
+        // Time stamps are serial numbers (RFC 1982), which wrap around.
+        let age = now.wrapping_sub(u32::from_be_bytes(time)).cast_signed();
+        // A comparison in constant time: otherwise its time would tell how much of a guess is right.
+        let difference =
+            self.hash(&option.client, start, address).iter().zip(hash).fold(0, |all, (a, b)| all | (a ^ b));
+        version == VERSION[0] && (-MAX_AHEAD..=MAX_AGE).contains(&age) && hash.len() == 8 && difference == 0
+    }
+
+    /// The option of the response: the client's cookie, and a new one of this server.
+    pub(crate) fn reply(&self, option: &CookieOption<'_>, address: IpAddr, now: u32) -> [u8; 24] {
+        let [v, r1, r2, r3] = VERSION;
+        let [t1, t2, t3, t4] = now.to_be_bytes();
+        let start = [v, r1, r2, r3, t1, t2, t3, t4];
+        let mut reply = [0; 24];
+        reply[..8].copy_from_slice(&option.client);
+        reply[8..16].copy_from_slice(&start);
+        reply[16..].copy_from_slice(&self.hash(&option.client, &start, address));
+        reply
+    }
+
+    fn hash(&self, client: &[u8; 8], start: &[u8; 8], address: IpAddr) -> [u8; 8] {
+        let mut hasher = SipHasher24::new_with_key(&self.secret);
+        hasher.write(client);
+        hasher.write(start);
+        match address.to_canonical() {
+            IpAddr::V4(address) => hasher.write(&address.octets()),
+            IpAddr::V6(address) => hasher.write(&address.octets()),
+        }
+        hasher.finish().to_le_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vector of RFC 9018, Appendix A.
+    struct Vector {
+        secret: u128,
+        address: &'static str,
+        client: u64,
+        sent: Option<u128>,
+        now: u32,
+        reply: u128,
+    }
+
+    impl Vector {
+        fn cookies(&self) -> Cookies {
+            Cookies { secret: self.secret.to_be_bytes() }
+        }
+
+        fn option(&self, server: Option<u128>) -> Vec<u8> {
+            let server = server.map(u128::to_be_bytes);
+            [&self.client.to_be_bytes()[..], server.as_ref().map_or(&[], |server| &server[..])].concat()
+        }
+
+        fn knows(&self, server: u128, now: u32) -> bool {
+            let option = self.option(Some(server));
+            let option = CookieOption::parse(&option).unwrap();
+            self.cookies().knows(&option, self.address.parse().unwrap(), now)
+        }
+    }
+
+    const LEARNT: Vector = Vector {
+        secret: 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf,
+        address: "198.51.100.100",
+        client: 0x2464_c4ab_cf10_c957,
+        sent: None,
+        now: 1_559_731_985,
+        reply: 0x0100_0000_5cf7_9f11_1f81_30c3_eee2_9480,
+    };
+
+    const RENEWED: Vector = Vector {
+        sent: Some(0x0100_0000_5cf7_9f11_1f81_30c3_eee2_9480),
+        now: 1_559_734_385,
+        reply: 0x0100_0000_5cf7_a871_d4a5_64a1_442a_ca77,
+        ..LEARNT
+    };
+
+    const OF_ANOTHER_CLIENT: Vector = Vector {
+        address: "203.0.113.203",
+        client: 0xfc93_fc62_807d_db86,
+        sent: Some(0x01ab_cdef_5cf7_8f71_a314_227b_6679_ebf5),
+        now: 1_559_734_700,
+        reply: 0x0100_0000_5cf7_a9ac_f73a_7810_aca2_381e,
+        ..LEARNT
+    };
+
+    const OVER_IPV6: Vector = Vector {
+        secret: 0x4455_36bc_d251_3298_075a_5d37_9663_c962,
+        address: "2001:db8:220:1:59de:d0f4:8769:82b8",
+        client: 0x2268_1ab9_7d52_c298,
+        sent: None,
+        now: 1_559_741_961,
+        reply: 0x0100_0000_5cf7_c609_a6bb_79d1_6625_507a,
+    };
+
+    #[test]
+    fn cookies_are_those_of_rfc_9018() {
+        for vector in [LEARNT, RENEWED, OF_ANOTHER_CLIENT, OVER_IPV6] {
+            let option = vector.option(vector.sent);
+            let option = CookieOption::parse(&option).unwrap();
+            let reply = vector.cookies().reply(&option, vector.address.parse().unwrap(), vector.now);
+            assert_eq!(reply[..8], vector.client.to_be_bytes());
+            assert_eq!(u128::from_be_bytes(*reply[8..].first_chunk().unwrap()), vector.reply);
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_known_for_an_hour_to_the_address_that_got_it() {
+        for vector in [LEARNT, OF_ANOTHER_CLIENT, OVER_IPV6] {
+            assert!(vector.knows(vector.reply, vector.now));
+            assert!(vector.knows(vector.reply, vector.now + 3600));
+            assert!(!vector.knows(vector.reply, vector.now + 3601));
+            assert!(vector.knows(vector.reply, vector.now - 300));
+            assert!(!vector.knows(vector.reply, vector.now - 301));
+            assert!(!vector.knows(vector.reply ^ 1, vector.now));
+            assert!(!vector.knows(vector.reply ^ (1 << 120), vector.now), "another version");
+            let elsewhere = Vector { address: "192.0.2.1", ..vector };
+            assert!(!elsewhere.knows(elsewhere.reply, elsewhere.now));
+        }
+        // Other servers may use the three bytes that this one leaves zero; they are part of the hash.
+        assert!(OF_ANOTHER_CLIENT.knows(OF_ANOTHER_CLIENT.sent.unwrap(), 1_559_728_585));
+    }
+
+    #[test]
+    fn options_have_8_or_16_to_40_bytes() {
+        for length in 0..50 {
+            let option = vec![7; length];
+            assert_eq!(CookieOption::parse(&option).is_some(), matches!(length, 8 | 16..=40), "{length}");
+        }
+        let longer = LEARNT.option(LEARNT.sent.or(Some(LEARNT.reply)));
+        let longer = [longer, vec![0]].concat();
+        let option = CookieOption::parse(&longer).unwrap();
+        assert!(!LEARNT.cookies().knows(&option, LEARNT.address.parse().unwrap(), LEARNT.now));
+    }
+}
