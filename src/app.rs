@@ -28,13 +28,14 @@ use tracing::{error, info, warn};
 use xds::{Cache, Store};
 
 use self::bind::{bind_error, create_socket_folder};
-use self::settings::{certificates, dns_settings, gateway_settings};
+use self::settings::{certificates, dns_settings, gateway_settings, zone_settings};
 use self::source::Source;
 use self::xds_server::XdsServer;
 use crate::admin;
 use crate::config::{Config, Mode, Protocol, reachable};
 use crate::handshake::{self, Acceptance, Destination, Ledger, Outcomes, negotiate_all};
-use crate::program::{Certificates, Gateways, Programmer};
+use crate::names::{Keeper, States};
+use crate::program::{Certificates, Gateways, Lingering, Programmer};
 use crate::programmed::keep_programmed;
 use crate::source::{SourceError, SourceReport};
 use crate::status::{Complaints, Observer};
@@ -162,6 +163,10 @@ impl App {
             .with_client_certificates(config.protocol != Protocol::NoTls);
         let (gateways, programmed_in) = Gateways::new(Arc::clone(&snapshots.borrow()));
         let translator = Translator::new(&identity.domain, gateway_settings(&config, &certificates));
+        let zone = zone_settings(&config);
+        let lingering = Lingering::new(zone.ttl);
+        let names = dns::Names::new(&zone);
+        let states = States::new(translator.clone(), gateways.clone(), lingering.clone());
         let replicas = source.replicas(&identity.instance, &gateways.clients, &mut parts, &stop);
         let mut complaints = Complaints::default();
         let told = (&translator, &gateways, &replicas);
@@ -180,6 +185,7 @@ impl App {
             complaints,
             dns_address: dns.local_addr(),
             dns: Arc::clone(&dns_metrics),
+            names: states.clone(),
             handshakes: handshakes.clone(),
             certificate: certificates.external.clone(),
             client_certificate: certificates.client.clone(),
@@ -202,13 +208,17 @@ impl App {
         };
         if ended.is_none() && !shutdown.is_cancelled() {
             info!(domain = %identity.domain, "configuration loaded");
-            let cache = gateways.cache.clone();
-            let programmer =
-                Programmer { translator: translator.clone(), certificates, cache, programmed: programmed_in };
+            // A query sees all the names that can be there.
+            let (programmer, keeper) = block_in_place(|| {
+                let first = Arc::clone(&snapshots.borrow_and_update());
+                let translator = translator.clone();
+                let programmer =
+                    Programmer::begin(translator, certificates, &gateways, programmed_in, first, lingering);
+                (programmer, Keeper::begin(names.clone(), states))
+            });
             parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
-
-            let settings = dns_settings(&config);
-            let serve_dns = dns.serve(settings, snapshots.clone(), dns_metrics, stop.clone());
+            parts.spawn(named("the names", keeper.run(stop.clone())));
+            let serve_dns = dns.serve(dns_settings(&config), names, dns_metrics, stop.clone());
             parts.spawn(named("the DNS server", async { log_error(serve_dns.await) }));
 
             let ledger = Ledger::new(snapshots, updates_in);

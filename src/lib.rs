@@ -11,6 +11,7 @@ pub mod harness;
 pub mod http;
 mod kubernetes;
 mod metrics;
+mod names;
 pub mod output;
 mod program;
 mod programmed;

@@ -1,14 +1,22 @@
 //! Snapshot → Envoy resources → xDS, and the way back: what the Envoys accepted.
 
+mod told;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use certs::CertState;
-use envoy::{Certificate, KeyMaterial, Resource, Translator};
+use envoy::{Certificate, KeyMaterial, Owner, Resource, Translator};
 use model::{DomainId, InboundAuth, OutboundAuth, Snapshot, Token};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use xds::{Cache, Change, Clients, ResourceType};
+
+use self::told::Told;
+
+pub(crate) use self::told::Lingering;
 
 /// What the domain proves itself with.
 pub(crate) struct Certificates {
@@ -22,38 +30,55 @@ pub(crate) struct Certificates {
 
 /// What keeps the gateways' configuration in step with the snapshots.
 pub(crate) struct Programmer {
-    /// What makes this domain's gateways understand the snapshots.
-    pub(crate) translator: Translator,
-    /// What the domain proves itself with.
-    pub(crate) certificates: Certificates,
-    /// Where the configuration goes.
-    pub(crate) cache: Cache,
-    /// The snapshot that the cache shows.
-    pub(crate) programmed: watch::Sender<Arc<Snapshot>>,
+    translator: Translator,
+    certificates: Certificates,
+    cache: Cache,
+    programmed: watch::Sender<Arc<Snapshot>>,
+    told: Told,
 }
 
 impl Programmer {
-    /// Translates the first snapshot as a whole, then what changes with every later one, until `shutdown`.
+    /// Translates the `first` snapshot as a whole, for the cache of `gateways`. `programmed` tells which snapshot that
+    /// shows; what is gone from it lingers there.
+    pub(crate) fn begin(
+        translator: Translator,
+        mut certificates: Certificates,
+        gateways: &Gateways,
+        programmed: watch::Sender<Arc<Snapshot>>,
+        first: Arc<Snapshot>,
+        lingering: Lingering,
+    ) -> Self {
+        let cache = gateways.cache.clone();
+        let resources = translator.translate(&first, &certificates.newest());
+        cache.replace(resources.into_iter().filter_map(|Resource { type_url, name, body }| {
+            Some((resource_type(type_url)?, name, body.into()))
+        }));
+        let told = Told::new(&first, lingering);
+        programmed.send_replace(first);
+        Self { translator, certificates, cache, programmed, told }
+    }
+
+    /// Translates what changes with every later one of the `snapshots`, until `shutdown`.
     pub(crate) async fn run(
         mut self,
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
         shutdown: CancellationToken,
     ) {
-        let first = Arc::clone(&snapshots.borrow_and_update());
-        let keys = self.certificates.newest();
-        let resources = self.translator.translate(&first, &keys);
-        self.cache.replace(resources.into_iter().filter_map(|Resource { type_url, name, body }| {
-            Some((resource_type(type_url)?, name, body.into()))
-        }));
-        self.programmed.send_replace(first);
         loop {
+            let end = self.told.lingering().next_end();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = snapshots.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.follow(Arc::clone(&snapshots.borrow_and_update()));
+                    let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                    let old = Arc::clone(&self.programmed.borrow());
+                    self.tell(|told| told.follow(&old, &snapshot, Instant::now()));
+                    self.programmed.send_replace(snapshot);
+                }
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                    self.tell(|told| told.expire(Instant::now()));
                 }
                 () = self.certificates.renewed() => {
                     let secrets = self.translator.own_secrets(&self.certificates.newest());
@@ -63,13 +88,14 @@ impl Programmer {
         }
     }
 
-    fn follow(&self, snapshot: Arc<Snapshot>) {
-        let changes = self.translator.changes(&self.programmed.borrow(), &snapshot);
+    fn tell(&mut self, change: impl FnOnce(&mut Told)) {
+        let before = self.told.snapshot().clone();
+        change(&mut self.told);
+        let changes = self.translator.changes(&before, self.told.snapshot());
         let removed = changes.removed.into_iter();
         let removed =
             removed.filter_map(|(type_url, name)| Some(Change::Remove(resource_type(type_url)?, name)));
         self.cache.apply(changes.set.into_iter().filter_map(set).chain(removed));
-        self.programmed.send_replace(snapshot);
     }
 }
 
@@ -121,7 +147,7 @@ pub(crate) struct Gateways {
     pub(crate) cache: Cache,
     /// The Envoys that are connected.
     pub(crate) clients: Clients,
-    /// The snapshot that the configuration was made from.
+    /// The snapshot that the configuration was made from. Of what is gone from it, some may [linger](Lingering).
     pub(crate) programmed: watch::Receiver<Arc<Snapshot>>,
 }
 
@@ -168,6 +194,13 @@ impl Gateways {
         })
     }
 
+    /// The connected gateways that do not hold the newest versions of those of these that they ask for.
+    pub(crate) fn behind(&self, resources: &[(ResourceType, String)]) -> BTreeSet<String> {
+        let state = self.cache.state();
+        let newest = resources.iter().filter_map(|(ty, name)| state.resource(*ty, name).map(|it| (ty, it)));
+        newest.flat_map(|(ty, newest)| self.clients.behind(*ty, newest.name(), newest.version())).collect()
+    }
+
     /// Returns once the gateways hold a resource as it was made from a snapshot that `shows` what is waited for.
     async fn hold(&self, ty: ResourceType, name: &str, shows: impl Fn(&Snapshot) -> bool) {
         let mut programmed = self.programmed.clone();
@@ -186,6 +219,31 @@ impl Gateways {
             }
         }
     }
+}
+
+/// The types and names of what a gateway needs for what `owner` is in `snapshot`. Requests of a detour go by the route to
+/// its first gateway, and come by the route of its last one.
+pub(crate) fn needs(
+    translator: &Translator,
+    owner: &Owner,
+    snapshot: &Snapshot,
+) -> Vec<(ResourceType, String)> {
+    let beside = match owner {
+        Owner::Outbound(destination) => {
+            let route = snapshot.outbound.get(destination);
+            route.map(|route| Owner::Outbound(route.first_hop().0.destination.clone()))
+        }
+        Owner::Inbound(source) => {
+            let carrier = snapshot.inbound.get(source).and_then(|route| route.carrier.clone());
+            carrier.map(Owner::Inbound)
+        }
+        Owner::Service(_) => None,
+    };
+    let owners = [Some(owner), beside.as_ref().filter(|beside| *beside != owner)];
+    let resources = owners.into_iter().flatten().flat_map(|owner| translator.resources_of(owner, snapshot));
+    resources
+        .filter_map(|(type_url, name)| Some((ResourceType::from_type_url(type_url)?, name)))
+        .collect()
 }
 
 fn accepts(snapshot: &Snapshot, source: &DomainId, token: &Token) -> bool {

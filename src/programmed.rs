@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use xds::{Rejection, ResourceType};
 
 use crate::handshake::Ledger;
-use crate::program::Gateways;
+use crate::program::{Gateways, needs};
 
 /// Pause between two looks at what the gateways hold. After a start there are many answers and many routes.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -92,25 +92,7 @@ impl Watch {
     }
 
     fn await_answer(&mut self, route: Owner) {
-        // Requests of a detour go by the route to its first gateway, and come by the route of its last one.
-        let beside = match &route {
-            Owner::Outbound(destination) => {
-                let route = self.snapshot.outbound.get(destination);
-                route.map(|route| Owner::Outbound(route.first_hop().0.destination.clone()))
-            }
-            Owner::Inbound(source) => {
-                let carrier = self.snapshot.inbound.get(source).and_then(|route| route.carrier.clone());
-                carrier.map(Owner::Inbound)
-            }
-            Owner::Service(_) => None,
-        };
-        let owners = [Some(&route), beside.as_ref().filter(|beside| **beside != route)];
-        let resources: Vec<_> = owners
-            .into_iter()
-            .flatten()
-            .flat_map(|owner| self.translator.resources_of(owner, &self.snapshot))
-            .filter_map(|(type_url, name)| Some((ResourceType::from_type_url(type_url)?, name)))
-            .collect();
+        let resources = needs(&self.translator, &route, &self.snapshot);
         if resources.is_empty() {
             self.open.remove(&route);
         } else {

@@ -72,12 +72,20 @@ pub(super) fn gateway_settings(config: &Config, certificates: &Certificates) -> 
     }
 }
 
+/// What the names of the domain have in common.
+pub(super) fn zone_settings(config: &Config) -> dns::ZoneSettings {
+    dns::ZoneSettings {
+        domain: config.domain.clone(),
+        gateway: config.dns.gateway.clone(),
+        gateway_port: config.listen.internal.port(),
+        ttl: Duration::from_secs(config.dns.ttl.into()),
+    }
+}
+
 /// How the domain's DNS is set up.
 pub(super) fn dns_settings(config: &Config) -> dns::Settings {
     let upstreams = &config.dns.upstreams;
     dns::Settings {
-        gateway: config.dns.gateway.clone(),
-        ttl: Duration::from_secs(config.dns.ttl.into()),
         recursion_subnets: config.dns.recursion.clone(),
         upstreams: if upstreams.is_empty() {
             dns::Upstreams::System

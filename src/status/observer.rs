@@ -18,6 +18,7 @@ use super::{
 };
 use crate::app::Identity;
 use crate::handshake::{Outcomes, Path};
+use crate::names::States;
 use crate::program::Gateways;
 use crate::programmed;
 use crate::replicas::Replicas;
@@ -34,6 +35,7 @@ pub(crate) struct Observer {
     pub(crate) complaints: Complaints,
     pub(crate) dns_address: std::net::SocketAddr,
     pub(crate) dns: Arc<dns::Metrics>,
+    pub(crate) names: States,
     pub(crate) handshakes: Outcomes,
     pub(crate) certificate: Option<watch::Receiver<CertState>>,
     pub(crate) client_certificate: watch::Receiver<CertState>,

@@ -28,7 +28,7 @@ use crate::app::Identity;
 use crate::handshake::mint::SHARE_BYTES;
 use crate::handshake::{Acceptance, Destination, Ledger, Outcomes, serve};
 use crate::program::tests::{certificates, translator};
-use crate::program::{Gateways, Programmer};
+use crate::program::{Gateways, Lingering, Programmer};
 use crate::replicas::Replicas;
 
 pub(in crate::handshake) static ALICE: LazyLock<DomainKey> = LazyLock::new(|| DomainKey::generate().unwrap());
@@ -188,9 +188,10 @@ impl Domain {
         let (gateways, programmed_in) = Gateways::new(ledger.snapshot());
         let identity = identity(name);
         let translator = translator(&identity.domain);
-        let cache = gateways.cache.clone();
         let certificates = certificates(&identity);
-        let programmer = Programmer { translator, certificates, cache, programmed: programmed_in };
+        let (first, lingering) = (ledger.snapshot(), Lingering::new(Duration::ZERO));
+        let programmer =
+            Programmer::begin(translator, certificates, &gateways, programmed_in, first, lingering);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(programmer.run(ledger.snapshots(), stop.clone()));
