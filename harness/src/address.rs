@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -22,6 +22,21 @@ pub fn free_address() -> io::Result<SocketAddr> {
     let [.., x, y] = process::id().to_be_bytes();
     let z = CALLS.fetch_add(1, Ordering::Relaxed) % 254 + 1;
     let ip = Ipv4Addr::from_bits(u32::from_be_bytes([127, x | 0x80, y, 0]) | z);
+    free_port(ip.into())
+}
+
+/// Returns an address at `::1` that is free for TCP and UDP, for a server that is started later.
+///
+/// IPv6 has one loopback address only, so that somebody else may get the port meanwhile: where IPv4 will do, take
+/// [`free_address`].
+///
+/// # Errors
+/// When the kernel has no free port, or the system has no IPv6.
+pub fn free_ipv6_address() -> io::Result<SocketAddr> {
+    free_port(Ipv6Addr::LOCALHOST.into())
+}
+
+fn free_port(ip: IpAddr) -> io::Result<SocketAddr> {
     loop {
         let address = TcpListener::bind((ip, 0))?.local_addr()?;
         match UdpSocket::bind(address) {

@@ -3,6 +3,7 @@
 pub mod api_server;
 pub mod envoy_binary;
 pub mod grpc_tool;
+pub mod nsd;
 pub mod process;
 pub mod python;
 
@@ -10,5 +11,5 @@ mod address;
 mod cache;
 mod command;
 
-pub use address::free_address;
+pub use address::{free_address, free_ipv6_address};
 pub use command::Failed;
