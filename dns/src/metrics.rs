@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use jiff::Timestamp;
 
 use crate::query_log::Transport;
 
@@ -72,6 +73,14 @@ pub struct UpstreamUse {
     /// Its answers by time: how many took at most [`LATENCY_BOUNDS`], and one more for those that took longer.
     /// Each answer counts once, in its own bucket.
     pub buckets: [u64; LATENCY_BOUNDS.len() + 1],
+    /// Whether it answered the last query that it had to; an upstream that was asked nothing yet is taken for one.
+    pub answers: bool,
+    /// The queries since its last answer that got none.
+    pub consecutive_failures: u64,
+    /// When its last answer came.
+    pub last_success: Option<Timestamp>,
+    /// When it last gave no answer.
+    pub last_failure: Option<Timestamp>,
 }
 
 /// The upper bounds of the buckets of [`UpstreamUse::buckets`].
@@ -235,6 +244,15 @@ pub(crate) struct UpstreamCounters {
     micros: AtomicU64,
     unanswered: AtomicU64,
     buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
+    health: Mutex<Health>,
+}
+
+/// Whether an upstream answers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Health {
+    consecutive_failures: u64,
+    last_success: Option<Timestamp>,
+    last_failure: Option<Timestamp>,
 }
 
 impl UpstreamCounters {
@@ -245,22 +263,42 @@ impl UpstreamCounters {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.micros.fetch_add(micros, Ordering::Relaxed);
         self.failures.fetch_add(failed.into(), Ordering::Relaxed);
+        let mut health = self.health();
+        health.consecutive_failures = 0;
+        health.last_success = Some(Timestamp::now());
     }
 
     /// It did not answer.
     pub(crate) fn count_silence(&self) {
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut health = self.health();
+        health.consecutive_failures += 1;
+        health.last_failure = Some(Timestamp::now());
+    }
+
+    /// The queries since its last answer that got none.
+    pub(crate) fn consecutive_failures(&self) -> u64 {
+        self.health().consecutive_failures
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, address: SocketAddr) -> UpstreamUse {
         let buckets = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
+        let Health { consecutive_failures, last_success, last_failure } = *self.health();
         UpstreamUse {
             address,
             queries: buckets.iter().sum::<u64>() + self.unanswered.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             latency: Duration::from_micros(self.micros.load(Ordering::Relaxed)),
             buckets,
+            answers: consecutive_failures == 0,
+            consecutive_failures,
+            last_success,
+            last_failure,
         }
     }
 }
@@ -300,13 +338,23 @@ mod tests {
         upstream.count_answer(Duration::from_millis(2), true);
         upstream.count_answer(Duration::from_secs(3), false);
         metrics.upstream(address).count_silence();
-        let expected = UpstreamUse {
-            address,
-            queries: 4,
-            failures: 2,
-            latency: Duration::from_millis(3003),
-            buckets: [1, 1, 0, 0, 0, 0, 1],
-        };
-        assert_eq!(metrics.upstreams(), [expected]);
+        let upstreams = metrics.upstreams();
+        assert_eq!((upstreams[0].queries, upstreams[0].failures), (4, 2));
+        assert_eq!(upstreams[0].latency, Duration::from_millis(3003));
+        assert_eq!(upstreams[0].buckets, [1, 1, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn an_upstream_answers_until_it_does_not() {
+        let metrics = Metrics::default();
+        let counters = metrics.upstream("192.0.2.1:53".parse().unwrap());
+        let upstream = || metrics.upstreams().remove(0);
+        assert!(upstream().answers && upstream().last_success.is_none());
+        counters.count_silence();
+        counters.count_silence();
+        assert!(!upstream().answers && upstream().last_failure.is_some());
+        assert_eq!(upstream().consecutive_failures, 2);
+        counters.count_answer(Duration::ZERO, true);
+        assert!(upstream().answers && upstream().last_success.is_some());
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::forward::{Forwarder, upstream_addresses};
+use crate::forward::{self, Forwarder};
 use crate::handler::{Handler, Rotation};
 use crate::metrics::Metrics;
 use crate::table::Names;
@@ -24,43 +24,17 @@ use crate::table::Names;
 pub struct Settings {
     /// The clients that may ask for names of others; everyone else gets REFUSED for them.
     pub recursion_subnets: Vec<IpNet>,
-    /// Whom to ask for names of others.
-    pub upstreams: Upstreams,
-    /// How long an upstream may take. It is tried twice.
-    pub upstream_timeout: Duration,
+    /// How those are resolved.
+    pub forward: forward::Settings,
     /// How long a TCP connection may stay without a query.
     pub tcp_idle: Duration,
     /// How long queries at hand may take after the shutdown began.
     pub drain: Duration,
 }
 
-/// Whom to ask for names of others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstreams {
-    /// The servers that the system's resolv.conf names when serving begins.
-    System,
-    /// These.
-    Servers(Vec<SocketAddr>),
-}
-
-/// A port that cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({transport}): {source}")]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// `"UDP"` or `"TCP"`.
-    pub transport: &'static str,
-    /// Why.
-    pub source: io::Error,
-}
-
 /// Why a server ended on its own.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The client of the upstreams could not be made.
-    #[error("cannot set up the forwarding of DNS queries: {0}")]
-    Forwarder(NetError),
     /// The sockets failed for good.
     #[error("the DNS sockets failed: {0}")]
     Sockets(NetError),
@@ -87,8 +61,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             recursion_subnets: loopback_subnets(),
-            upstreams: Upstreams::System,
-            upstream_timeout: Duration::from_secs(2),
+            forward: forward::Settings::default(),
             tcp_idle: Duration::from_secs(10),
             drain: Duration::from_secs(5),
         }
@@ -131,7 +104,7 @@ impl Bound {
     /// [`Settings::drain`]. Dropping the future closes the sockets at once.
     ///
     /// # Errors
-    /// Where the forwarder cannot be made or the sockets fail.
+    /// Where the sockets fail.
     pub async fn serve(
         self,
         settings: Settings,
@@ -139,12 +112,10 @@ impl Bound {
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
-        let upstreams = upstream_addresses(&settings.upstreams, self.address);
         let in_flight = TaskTracker::new();
         let mut server = Server::new(Handler {
             names,
-            forwarder: Forwarder::new(&upstreams, settings.upstream_timeout)
-                .map_err(ServeError::Forwarder)?,
+            forwarder: Forwarder::new(settings.forward, self.address, Arc::clone(&metrics)),
             recursion_subnets: settings.recursion_subnets,
             rotation: Rotation::default(),
             metrics,

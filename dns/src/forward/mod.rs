@@ -1,168 +1,246 @@
 //! Names of others: asked from upstream servers, with a cache.
+//!
+//! ```text
+//! question ─► special use? ─► cache ─fresh──────────────────────────────────────────────► reply
+//!                               ├─too old─► asked anew, waited for a while ─no answer─► the old reply (RFC 8767)
+//!                               └─nothing─► asked, waited for ─no answer─► SERVFAIL, kept for a few seconds
+//! ```
+//!
+//! Equal questions wait for one lookup, which goes on when its clients are gone, so that the cache gets what it finds.
+//! This also ends loops: a question that comes back through other servers waits for itself until the time is over.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+mod answer;
+mod cache;
+mod rebinding;
+mod special;
+mod system;
+mod upstream;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::{Query, ResponseCode};
-use hickory_proto::rr::{Name, Record};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::system_conf::read_system_conf;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use hickory_server::server::Request;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
 
-use crate::reply::Reply;
-use crate::server::Upstreams;
+pub use self::rebinding::Rebinding;
+pub use self::system::Upstreams;
 
-/// A failed query is sent once more; clients wait 5 s by default (resolv.conf(5)), that is two tries of 2 s.
-const RETRIES: u8 = 1;
+use self::answer::{Answer, Packed, dangling_alias};
+use self::cache::{Cache, Found, Question};
+use self::system::upstream_addresses;
+use self::upstream::{Failure, Servers};
+use crate::metrics::Metrics;
+use crate::query_log::How;
+use crate::reply::{ExtendedError, Reply};
 
-/// Queries waiting for upstreams at one time; further ones get SERVFAIL, so that strangers cannot pile up memory.
-const MAX_WAITING: usize = 1024;
+/// How names of others are resolved.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whom to ask.
+    pub upstreams: Upstreams,
+    /// How long an upstream may take. A question is given up after twice this time.
+    pub timeout: Duration,
+    /// How long after its end an answer may still be given while no upstream answers (RFC 8767); `None`: never.
+    pub stale: Option<Duration>,
+    /// Whether names of others may have addresses of this network.
+    pub rebinding: Rebinding,
+}
+
+/// What a client tells of DNSSEC. Both go to the upstreams as they are: this server validates nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct DnssecFlags {
+    /// The client takes signatures and denials of existence (RFC 3225).
+    pub(crate) dnssec_ok: bool,
+    /// The client wants data that fails validation as well (RFC 4035, 3.2.2).
+    pub(crate) checking_disabled: bool,
+}
+
+impl From<&Request> for DnssecFlags {
+    fn from(request: &Request) -> Self {
+        let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        Self { dnssec_ok, checking_disabled: request.metadata.checking_disabled }
+    }
+}
 
 /// A caching client of upstream servers.
 pub(crate) struct Forwarder {
-    resolver: TokioResolver,
+    shared: Arc<Shared>,
+    /// Clients that may wait for upstreams; further ones get SERVFAIL, so that they cannot pile up memory.
     waiting: Semaphore,
-    deadline: Duration,
+}
+
+/// What lookups need, which outlive their clients.
+struct Shared {
+    cache: Cache,
+    servers: Servers,
+    rebinding: Rebinding,
+    lookups: Mutex<HashMap<Question, Lookup>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a lookup will find; nothing for a failure.
+type Lookup = watch::Receiver<Option<Option<Arc<Packed>>>>;
+
+const MAX_WAITING: usize = 1024;
+
+/// Lookups at one time. There may be more than clients that wait: those who got an old answer do not.
+const MAX_LOOKUPS: usize = 2048;
+
+/// How long a client waits before it gets an answer whose time is over: less than the time after which most clients
+/// ask again (RFC 8767, 5).
+const CLIENT_PATIENCE: Duration = Duration::from_millis(1800);
+
+/// Aliases that are followed for an upstream that does not do so itself.
+const MAX_FOLLOWED: usize = 8;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            upstreams: Upstreams::System,
+            timeout: Duration::from_secs(2),
+            stale: Some(Duration::from_secs(86_400)),
+            rebinding: Rebinding::Allowed,
+        }
+    }
 }
 
 impl Forwarder {
-    /// A client of `upstreams`, each try of which takes at most `try_timeout`.
-    pub(crate) fn new(upstreams: &[SocketAddr], try_timeout: Duration) -> Result<Self, NetError> {
-        let mut options = ResolverOpts::default();
-        options.timeout = try_timeout;
-        options.attempts = usize::from(RETRIES);
-        // The names in this host's file are not for other hosts.
-        options.use_hosts_file = ResolveHosts::Never;
-        let servers = upstreams.iter().copied().map(name_server).collect();
-        let config = ResolverConfig::from_name_servers(servers);
-        let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options)
-            .build()?;
-        let deadline = try_timeout * (1 + u32::from(RETRIES));
-        Ok(Self { resolver, waiting: Semaphore::new(MAX_WAITING), deadline })
+    /// A client of the upstreams, but for `own`, the address of this server itself.
+    pub(crate) fn new(settings: Settings, own: SocketAddr, metrics: Arc<Metrics>) -> Self {
+        let addresses = upstream_addresses(&settings.upstreams, own);
+        let shared = Shared {
+            cache: Cache::new(settings.stale.unwrap_or_default()),
+            servers: Servers::new(&addresses, settings.timeout, &metrics),
+            rebinding: settings.rebinding,
+            lookups: Mutex::default(),
+            metrics,
+        };
+        Self { shared: Arc::new(shared), waiting: Semaphore::new(MAX_WAITING) }
     }
 
-    /// What the upstreams say. Every failure but a negative answer is SERVFAIL.
-    pub(crate) async fn resolve(&self, query: &Query) -> Reply {
-        let Ok(_permit) = self.waiting.try_acquire() else {
-            return Reply::error(ResponseCode::ServFail);
+    /// What is known, or what the upstreams say. Every failure is SERVFAIL.
+    pub(crate) async fn resolve(&self, query: &Query, flags: DnssecFlags) -> Reply {
+        if let Some(reply) = special::reply(query) {
+            return Reply { how: How::Cache, ..reply };
+        }
+        let question = Question::new(query, flags);
+        let name = query.name();
+        let old = match self.shared.cache.find(&question) {
+            Found::Fresh(packed) => return self.counted(How::Cache, packed.reply(name)),
+            Found::Failed => return self.counted(How::Cache, failure(ExtendedError::CachedError)),
+            Found::Old { packed, failed_lately } if failed_lately || self.shared.servers.are_down() => {
+                return self.counted(How::Stale, packed.stale_reply(name));
+            }
+            Found::Old { packed, .. } => Some(packed),
+            Found::Nothing => None,
         };
-        let lookup = self.resolver.lookup(query.name().clone(), query.query_type());
-        match timeout(self.deadline, lookup).await.unwrap_or(Err(NetError::Timeout)) {
-            Ok(found) => Reply {
-                code: found.message().metadata.response_code,
-                answers: with_case_of(query.name(), found.answers()),
-                ..Reply::default()
-            },
-            Err(NetError::Dns(DnsError::NoRecordsFound(negative))) => negative_reply(negative),
+        let new = match self.lookup(question) {
+            Some(lookup) if old.is_some() => {
+                timeout(CLIENT_PATIENCE, self.outcome(lookup)).await.ok().flatten()
+            }
+            Some(lookup) => self.outcome(lookup).await,
+            None => None,
+        };
+        match (new, old) {
+            (Some(packed), _) => self.counted(How::Upstream, packed.reply(name)),
+            (None, Some(packed)) => self.counted(How::Stale, packed.stale_reply(name)),
+            (None, None) => self.counted(How::Upstream, failure(ExtendedError::NoReachableAuthority)),
+        }
+    }
+
+    fn counted(&self, how: How, reply: Reply) -> Reply {
+        let metrics = &self.shared.metrics;
+        match how {
+            How::Cache => metrics.count_hit(),
+            How::Stale => metrics.count_stale(),
+            _ => metrics.count_miss(),
+        }
+        Reply { how, ..reply }
+    }
+
+    async fn outcome(&self, mut lookup: Lookup) -> Option<Arc<Packed>> {
+        let _permit = self.waiting.try_acquire().ok()?;
+        lookup.wait_for(Option::is_some).await.ok()?.clone().flatten()
+    }
+
+    /// The lookup of this question that is under way, or a new one; `None`: there are too many.
+    fn lookup(&self, question: Question) -> Option<Lookup> {
+        let mut lookups = self.shared.lookups();
+        if let Some(lookup) = lookups.get(&question) {
+            return Some(lookup.clone());
+        }
+        if lookups.len() >= MAX_LOOKUPS {
+            return None;
+        }
+        let (sender, lookup) = watch::channel(None);
+        lookups.insert(question.clone(), lookup.clone());
+        let running = Running { shared: Arc::clone(&self.shared), question };
+        tokio::spawn(async move {
+            let found = running.shared.look_up(&running.question).await;
+            // Who asks between the end of this lookup and its outcome finds it in the cache.
+            drop(running);
+            sender.send_replace(Some(found));
+        });
+        Some(lookup)
+    }
+}
+
+/// A lookup that is taken off the list when it ends, however that is.
+struct Running {
+    shared: Arc<Shared>,
+    question: Question,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.lookups().remove(&self.question);
+    }
+}
+
+impl Shared {
+    fn lookups(&self) -> MutexGuard<'_, HashMap<Question, Lookup>> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the upstreams, and keeps what they say.
+    async fn look_up(&self, question: &Question) -> Option<Arc<Packed>> {
+        let packed = self.ask(question).await.and_then(|mut answer| {
+            self.rebinding.filter(question.name(), &mut answer);
+            Ok(Arc::new(answer.pack()?))
+        });
+        match packed {
+            Ok(packed) => {
+                self.cache.store(question, &packed);
+                Some(packed)
+            }
             Err(error) => {
-                debug!(%error, name = %query.name(), "upstreams gave no answer");
-                Reply::error(ResponseCode::ServFail)
+                debug!(%error, name = %question.name(), "upstreams gave no answer");
+                self.cache.store_failure(question);
+                None
             }
         }
     }
-}
 
-/// The addresses of `upstreams`, without those that lead back to the server bound to `own`.
-pub(crate) fn upstream_addresses(upstreams: &Upstreams, own: SocketAddr) -> Vec<SocketAddr> {
-    let mut addresses = match upstreams {
-        Upstreams::Servers(servers) => servers.clone(),
-        Upstreams::System => system_servers(),
-    };
-    addresses.retain(|address| {
-        let leads_here = leads_to(own, *address);
-        if leads_here {
-            warn!(%address, "this upstream DNS server is this server itself, and is left out");
+    /// The answer with everything that its aliases lead to.
+    async fn ask(&self, question: &Question) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + self.servers.patience();
+        let mut whole = self.servers.ask(question, deadline).await?;
+        for _ in 0..MAX_FOLLOWED {
+            let Some(target) = dangling_alias(question, &whole) else { break };
+            let mut rest = self.servers.ask(&question.at(target), deadline).await?;
+            whole.answers.append(&mut rest.answers);
+            whole.authorities = rest.authorities;
+            whole.metadata.response_code = rest.metadata.response_code;
         }
-        !leads_here
-    });
-    if addresses.is_empty() {
-        warn!(
-            "there is no upstream DNS server: only names of this domain and of domains with a route resolve"
-        );
-    }
-    addresses
-}
-
-fn system_servers() -> Vec<SocketAddr> {
-    match read_system_conf() {
-        Ok((config, _)) => {
-            config.name_servers().iter().map(|server| SocketAddr::new(server.ip, 53)).collect()
-        }
-        Err(error) => {
-            warn!(%error, "cannot take upstream DNS servers from the system's resolv.conf");
-            Vec::new()
-        }
+        Ok(Answer::new(question, whole))
     }
 }
 
-/// Whether a query to `upstream` arrives at the server bound to `own`.
-fn leads_to(own: SocketAddr, upstream: SocketAddr) -> bool {
-    let (own_ip, upstream_ip) = (own.ip().to_canonical(), upstream.ip().to_canonical());
-    upstream.port() == own.port()
-        && (upstream_ip == own_ip
-            || upstream_ip.is_unspecified()
-            || (own_ip.is_unspecified() && is_of_this_host(upstream_ip)))
-}
-
-/// Only an address of this host can be bound.
-fn is_of_this_host(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
-}
-
-fn name_server(address: SocketAddr) -> NameServerConfig {
-    let mut server = NameServerConfig::udp_and_tcp(address.ip());
-    for connection in &mut server.connections {
-        connection.port = address.port();
-    }
-    server
-}
-
-/// The records as they are, but for the name of the question: the cache holds it as an earlier client wrote it.
-fn with_case_of(question: &Name, records: &[Record]) -> Vec<Record> {
-    let mut records = records.to_vec();
-    for record in records.iter_mut().filter(|record| record.name == *question) {
-        record.name.clone_from(question);
-    }
-    records
-}
-
-fn negative_reply(negative: NoRecords) -> Reply {
-    let soa = negative.soa.map(|soa| soa.into_record_of_rdata());
-    Reply { code: negative.response_code, authority: soa.into_iter().collect(), ..Reply::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn leads(own: &str, upstream: &str) -> bool {
-        leads_to(own.parse().unwrap(), upstream.parse().unwrap())
-    }
-
-    #[test]
-    fn an_upstream_is_this_server_if_address_and_port_are() {
-        assert!(leads("127.0.0.1:53", "127.0.0.1:53"));
-        assert!(leads("[::ffff:127.0.0.1]:53", "127.0.0.1:53"));
-        assert!(!leads("127.0.0.1:53", "127.0.0.1:54"));
-        assert!(!leads("127.0.0.1:53", "127.0.0.53:53"));
-    }
-
-    #[test]
-    fn a_server_bound_to_all_addresses_is_at_each_of_this_host() {
-        assert!(leads("0.0.0.0:53", "127.0.0.1:53"));
-        assert!(leads("[::]:53", "127.0.0.53:53"));
-        assert!(!leads("0.0.0.0:53", "192.0.2.1:53"));
-        assert!(!leads("0.0.0.0:5353", "127.0.0.1:53"));
-    }
-
-    #[test]
-    fn an_unspecified_upstream_is_this_host() {
-        assert!(leads("127.0.0.1:53", "0.0.0.0:53"));
-    }
+fn failure(why: ExtendedError) -> Reply {
+    Reply { extended_error: Some(why), ..Reply::error(ResponseCode::ServFail) }
 }
