@@ -2,30 +2,18 @@
 //!
 //! Readers hold the lock for one answer, a writer for the changes of one moment: so a query sees all of them or none.
 
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::SystemTime;
 
-use hickory_proto::rr::rdata::SOA;
+use foldhash::fast::RandomState;
+use hickory_proto::rr::rdata::{CNAME, PTR};
 use hickory_proto::rr::{Name, RData, Record};
 use model::{DomainId, Service, ServiceName};
 
-/// How long clients may keep an answer, unless told otherwise.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
-
-/// What all names of a domain have in common.
-#[derive(Clone, Debug)]
-pub struct ZoneSettings {
-    /// The domain.
-    pub domain: DomainId,
-    /// Where applications reach the gateway: the addresses of names that lead to it.
-    pub gateway: Vec<IpAddr>,
-    /// The port of the gateway there, for SRV records.
-    pub gateway_port: u16,
-    /// How long clients may keep an answer, in whole seconds.
-    pub ttl: Duration,
-}
+use crate::address::{Addresses, endpoint_address, reverse_address};
+use crate::zone::{NAME_SERVER, Place, Zone, ZoneSettings, apex, has_port};
 
 /// A change of the names.
 #[derive(Clone, Debug)]
@@ -41,22 +29,92 @@ pub enum NameChange {
 }
 
 /// The names that a server answers for. Clones are the same table.
+///
+/// | name | what it is |
+/// |---|---|
+/// | `<service>`, `<service>.<self>`, `<service>.<self>.svc` | a service: its addresses, the gateway's or an alias |
+/// | `_<port>._tcp.<service>.<self>.svc` | SRV |
+/// | `<address, with hyphens>.<service>.<self>.svc` | one of a service's addresses |
+/// | `<service>.<other>.svc`, where there is a route to `<other>` | the gateway's addresses |
+/// | `kuscia-dns.<self>.svc` | this server, at the gateway's addresses |
+/// | `svc` | SOA, NS |
+/// | the rest of `svc` | does not exist |
+/// | the reverse name of an address of a service | PTR |
+///
+/// The two short forms are for clients without a search path. They are ours for existing services only: an unknown
+/// single label may well be a host that an upstream knows.
 #[derive(Clone, Debug)]
 pub struct Names {
     table: Arc<RwLock<Table>>,
 }
 
+/// How much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Services of the domain.
+    pub services: usize,
+    /// Other domains with a route.
+    pub domains: usize,
+    /// Pairs of a service and one of its addresses.
+    pub addresses: usize,
+    /// The serial number of the zone, which grows with each change.
+    pub serial: u32,
+}
+
 impl Names {
-    /// No service and no route.
+    /// No service and no route. The first serial number is the time, so that the numbers of a later start are greater.
     #[must_use]
     pub fn new(settings: &ZoneSettings) -> Self {
-        Self { table: Arc::new(RwLock::new(Table::new(settings))) }
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let table = Table {
+            zone: Arc::new(Zone::new(settings)),
+            // Serial numbers go round (RFC 1982).
+            serial: since_epoch.as_secs() as u32,
+            services: HashMap::default(),
+            domains: HashSet::default(),
+            reverse: BTreeSet::new(),
+        };
+        Self { table: Arc::new(RwLock::new(table)) }
     }
 
-    /// Makes all these changes at one moment.
+    /// Makes all these changes at one moment. A service by the name of this server, `kuscia-dns`, gets none.
     pub fn apply(&self, changes: impl IntoIterator<Item = NameChange>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        changes.into_iter().for_each(|change| table.apply(change));
+        for change in changes {
+            table.serial = table.serial.wrapping_add(1);
+            table.apply(change);
+        }
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let table = self.read();
+        Counts {
+            services: table.services.len(),
+            domains: table.domains.len(),
+            addresses: table.reverse.len(),
+            serial: table.serial,
+        }
+    }
+
+    /// All records of the zone `svc.` as they are now, the SOA first. The names of other domains' services are wildcards
+    /// (RFC 4592).
+    pub fn records(&self) -> impl Iterator<Item = Record> + use<> {
+        let table = self.read();
+        let (zone, serial) = (Arc::clone(&table.zone), table.serial);
+        let mut services: Vec<_> = table.services.values().map(|entry| Arc::clone(&entry.service)).collect();
+        let mut domains: Vec<DomainId> = table.domains.iter().cloned().collect();
+        // The rest is done while names may change.
+        drop(table);
+        services.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        domains.sort_unstable();
+
+        let own = zone.apex(serial).into_iter().map(|data| zone.record(apex(), data)).chain(zone.glue());
+        let own: Vec<Record> = own.collect();
+        let others: Vec<Record> = domains.iter().flat_map(|domain| zone.wildcard(domain)).collect();
+        let services = services.into_iter().flat_map(move |service| zone.records_of(&service));
+        own.into_iter().chain(services).chain(others)
     }
 
     /// The table as it is now; it does not change before the guard is gone.
@@ -68,12 +126,19 @@ impl Names {
 /// The names as they are at one moment.
 #[derive(Debug)]
 pub(crate) struct Table {
-    domain: Box<[u8]>,
-    gateway: Addresses,
-    ttl: u32,
+    pub(crate) zone: Arc<Zone>,
     serial: u32,
-    services: HashMap<Box<[u8]>, Addresses>,
-    domains: HashSet<Box<[u8]>>,
+    services: HashMap<ServiceName, Entry, RandomState>,
+    domains: HashSet<DomainId, RandomState>,
+    /// The services at an address. `None` is never in it, and comes before every service.
+    reverse: BTreeSet<(IpAddr, Option<ServiceName>)>,
+}
+
+/// A service, which it shares with whoever else knows it, and what most queries are for.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    place: Place,
+    service: Arc<Service>,
 }
 
 /// What the table knows of a name.
@@ -81,6 +146,16 @@ pub(crate) struct Table {
 pub(crate) enum Found<'t> {
     /// The name is a host; it may have no address of one family, or none at all.
     Host(&'t Addresses),
+    /// The name is another one for this host.
+    Alias(&'t Name),
+    /// The name is that of the port of this service.
+    Port(&'t Service),
+    /// The name is that of one of a service's addresses.
+    Endpoint(IpAddr),
+    /// The name is the reverse one of an address of a service.
+    Reverse(IpAddr),
+    /// The name is that of the zone.
+    Apex,
     /// The name exists, and has no records (RFC 8020).
     Empty,
     /// The name would be one of ours, and does not exist.
@@ -89,88 +164,152 @@ pub(crate) enum Found<'t> {
     NotOurs,
 }
 
-/// The addresses of a host: sorted, each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Addresses {
-    pub(crate) v4: Box<[Ipv4Addr]>,
-    pub(crate) v6: Box<[Ipv6Addr]>,
-}
-
 impl Table {
-    fn new(settings: &ZoneSettings) -> Self {
-        Self {
-            domain: settings.domain.as_str().as_bytes().into(),
-            gateway: settings.gateway.iter().copied().collect(),
-            ttl: u32::try_from(settings.ttl.as_secs()).unwrap_or(u32::MAX),
-            serial: 1,
-            services: HashMap::new(),
-            domains: HashSet::new(),
+    /// What is known of a name: `labels` are in lower case, from left to right, without the root's.
+    pub(crate) fn find(&self, labels: &[&[u8]]) -> Found<'_> {
+        let own = self.zone.domain.as_str().as_bytes();
+        match labels {
+            [b"svc"] => Found::Apex,
+            [domain, b"svc"] if *domain == own || self.leads_to(domain) => Found::Empty,
+            [service, domain, b"svc"] if *domain == own => self.host(service).unwrap_or(Found::Missing),
+            [_, domain, b"svc"] if self.leads_to(domain) => Found::Host(&self.zone.gateway),
+            [b"_tcp", service, domain, b"svc"] if *domain == own => self
+                .service(service)
+                .filter(|entry| has_port(&entry.service))
+                .map_or(Found::Missing, |_| Found::Empty),
+            [port, b"_tcp", service, domain, b"svc"] if *domain == own => {
+                self.port(port, service).map_or(Found::Missing, Found::Port)
+            }
+            [address, service, domain, b"svc"] if *domain == own => {
+                self.endpoint(address, service).map_or(Found::Missing, Found::Endpoint)
+            }
+            [.., b"svc"] => Found::Missing,
+            [service, domain] if *domain == own => self.host(service).unwrap_or(Found::NotOurs),
+            [service] => self.host(service).unwrap_or(Found::NotOurs),
+            [.., b"arpa"] => {
+                let address =
+                    reverse_address(labels).filter(|address| self.services_at(*address).next().is_some());
+                address.map_or(Found::NotOurs, Found::Reverse)
+            }
+            _ => Found::NotOurs,
         }
     }
 
-    fn apply(&mut self, change: NameChange) {
-        self.serial = self.serial.wrapping_add(1);
-        match change {
-            NameChange::Service(service) => {
-                let name = service.name.as_str().as_bytes().into();
-                let addresses = if service.through_gateway || service.external.is_some() {
-                    self.gateway.clone()
-                } else {
-                    service.endpoints.iter().map(SocketAddr::ip).collect()
-                };
-                self.services.insert(name, addresses);
+    /// What all the records of a name say.
+    pub(crate) fn data(&self, found: Found<'_>) -> Vec<RData> {
+        match found {
+            Found::Host(addresses) => addresses.data(),
+            Found::Alias(target) => vec![RData::CNAME(CNAME(target.clone()))],
+            Found::Port(service) => self.zone.ports(service),
+            Found::Endpoint(address) => vec![RData::from(address)],
+            Found::Reverse(address) => {
+                self.services_at(address).map(|service| RData::PTR(PTR(self.zone.host(service)))).collect()
             }
-            NameChange::NoService(name) => {
-                self.services.remove(name.as_str().as_bytes());
-            }
-            NameChange::Route(domain) => {
-                self.domains.insert(domain.as_str().as_bytes().into());
-            }
-            NameChange::NoRoute(domain) => {
-                self.domains.remove(domain.as_str().as_bytes());
-            }
+            Found::Apex => self.zone.apex(self.serial),
+            Found::Empty | Found::Missing | Found::NotOurs => Vec::new(),
         }
     }
 
     /// How long answers live, in seconds.
     pub(crate) fn ttl(&self) -> u32 {
-        self.ttl
+        self.zone.ttl
     }
 
-    /// The record that goes with negative answers, so that they are cached no longer than positive ones (RFC 2308, 3).
+    /// The record that goes with negative answers.
     pub(crate) fn soa(&self) -> Record {
-        let name = |text| Name::from_ascii(text).expect("a constant name");
-        let soa = SOA::new(name("svc."), name("hostmaster.svc."), self.serial, 3600, 600, 86_400, self.ttl);
-        Record::from_rdata(name("svc."), self.ttl, RData::SOA(soa))
+        self.zone.record(apex(), self.zone.soa(self.serial))
     }
 
-    /// What is known of a name: `labels` are in lower case, from left to right, without the root's.
-    pub(crate) fn find(&self, labels: &[&[u8]]) -> Found<'_> {
-        let own = &*self.domain;
-        match labels {
-            [b"svc"] => Found::Empty,
-            [domain, b"svc"] if *domain == own || self.domains.contains(*domain) => Found::Empty,
-            [service, domain, b"svc"] if *domain == own => {
-                self.services.get(*service).map_or(Found::Missing, Found::Host)
+    /// Where clients find a service of this domain.
+    pub(crate) fn place(&self, service: &str) -> Option<&Place> {
+        self.services.get(service).map(|entry| &entry.place)
+    }
+
+    fn apply(&mut self, change: NameChange) {
+        match change {
+            NameChange::Service(service) if service.name.as_str() == NAME_SERVER => {}
+            NameChange::Service(service) => {
+                let entry = Entry { place: Place::of(&service), service };
+                self.reverse.extend(entry.reverse());
+                let name = entry.service.name.clone();
+                if let Some(before) = self.services.insert(name, entry) {
+                    self.forget_addresses(&before);
+                }
             }
-            [_, domain, b"svc"] if self.domains.contains(*domain) => Found::Host(&self.gateway),
-            [.., b"svc"] => Found::Missing,
-            [service, domain] if *domain == own => {
-                self.services.get(*service).map_or(Found::NotOurs, Found::Host)
+            NameChange::NoService(name) => {
+                if let Some(before) = self.services.remove(&name) {
+                    self.forget_addresses(&before);
+                }
             }
-            [service] => self.services.get(*service).map_or(Found::NotOurs, Found::Host),
-            _ => Found::NotOurs,
+            NameChange::Route(domain) => {
+                self.domains.insert(domain);
+            }
+            NameChange::NoRoute(domain) => {
+                self.domains.remove(&domain);
+            }
         }
     }
-}
 
-impl FromIterator<IpAddr> for Addresses {
-    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
-        let mut all: Vec<IpAddr> = addresses.into_iter().map(|address| address.to_canonical()).collect();
-        all.sort_unstable();
-        all.dedup();
-        let v4 = |address: &IpAddr| if let IpAddr::V4(address) = address { Some(*address) } else { None };
-        let v6 = |address: &IpAddr| if let IpAddr::V6(address) = address { Some(*address) } else { None };
-        Self { v4: all.iter().filter_map(v4).collect(), v6: all.iter().filter_map(v6).collect() }
+    /// Forgets the addresses that a service had, but for those that it still has.
+    fn forget_addresses(&mut self, before: &Entry) {
+        let now = self.services.get(&before.service.name);
+        for (address, name) in before.reverse() {
+            if !now.is_some_and(|now| now.has(address)) {
+                self.reverse.remove(&(address, name));
+            }
+        }
+    }
+
+    fn service(&self, label: &[u8]) -> Option<&Entry> {
+        self.services.get(str::from_utf8(label).ok()?)
+    }
+
+    fn leads_to(&self, domain: &[u8]) -> bool {
+        str::from_utf8(domain).is_ok_and(|domain| self.domains.contains(domain))
+    }
+
+    fn host(&self, service: &[u8]) -> Option<Found<'_>> {
+        if service == NAME_SERVER.as_bytes() {
+            return Some(Found::Host(&self.zone.gateway));
+        }
+        Some(match &self.service(service)?.place {
+            Place::Here(addresses) => Found::Host(addresses),
+            Place::Gateway => Found::Host(&self.zone.gateway),
+            Place::Alias(target) => Found::Alias(target),
+        })
+    }
+
+    fn port(&self, label: &[u8], service: &[u8]) -> Option<&Service> {
+        let service = &*self.service(service)?.service;
+        (has_port(service) && label.strip_prefix(b"_")? == service.port_name.as_bytes()).then_some(service)
+    }
+
+    fn endpoint(&self, label: &[u8], service: &[u8]) -> Option<IpAddr> {
+        let Place::Here(addresses) = &self.service(service)?.place else { return None };
+        endpoint_address(label).filter(|address| addresses.contains(*address))
+    }
+
+    fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &ServiceName> {
+        let of_address = self.reverse.range((address, None)..).take_while(move |(at, _)| *at == address);
+        of_address.filter_map(|(_, service)| service.as_ref())
     }
 }
+
+impl Entry {
+    /// Whether this is an address of the service itself.
+    fn has(&self, address: IpAddr) -> bool {
+        matches!(&self.place, Place::Here(addresses) if addresses.contains(address))
+            && self.service.external.is_none()
+    }
+
+    fn reverse(&self) -> impl Iterator<Item = (IpAddr, Option<ServiceName>)> + use<'_> {
+        let own = match &self.place {
+            Place::Here(addresses) if self.service.external.is_none() => Some(addresses),
+            _ => None,
+        };
+        own.into_iter().flat_map(Addresses::iter).map(|address| (address, Some(self.service.name.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests;
