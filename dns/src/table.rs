@@ -215,6 +215,11 @@ impl Table {
         self.zone.ttl
     }
 
+    /// The serial number of the zone.
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
+    }
+
     /// The record that goes with negative answers.
     pub(crate) fn soa(&self) -> Record {
         self.zone.record(apex(), self.zone.soa(self.serial))
