@@ -1,12 +1,18 @@
 //! The admin interface: health, metrics, status and dumps over HTTP, on loopback or a Unix socket.
 
+mod queries;
+
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::get;
+use hickory_proto::rr::Name;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use xds::Listener;
 
@@ -19,18 +25,32 @@ use crate::status::{Observer, Status};
 struct Admin {
     observer: Observer,
     may_show_secrets: bool,
+    /// Places for those who follow the log of DNS queries.
+    followers: Arc<Semaphore>,
+    /// Ends what would go on for ever.
+    shutdown: CancellationToken,
 }
+
+/// Who follows the log of DNS queries makes the server work for each of them.
+const MAX_FOLLOWERS: usize = 8;
 
 /// Serves the admin interface on `listener` until `shutdown`.
 pub(crate) async fn serve(listener: Listener, observer: Observer, shutdown: CancellationToken) {
     // The mode of a socket's file keeps other users out.
-    let admin = Admin { observer, may_show_secrets: matches!(listener, Listener::Unix(..)) };
+    let admin = Admin {
+        observer,
+        may_show_secrets: matches!(listener, Listener::Unix(..)),
+        followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        shutdown: shutdown.clone(),
+    };
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))
         .route("/status", get(show_status))
         .route("/dump", get(show_dump))
+        .route("/explain", get(explain))
+        .route("/dns/queries", get(queries::follow))
         .layer(middleware::from_fn(refuse_foreign_hosts))
         .with_state(admin);
     match listener {
@@ -49,7 +69,11 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match metrics::render(admin.observer.status(), admin.observer.is_ready()) {
+    match metrics::render(
+        admin.observer.status(),
+        admin.observer.is_ready(),
+        Arc::clone(&admin.observer.dns.metrics),
+    ) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -57,6 +81,21 @@ async fn show_metrics(State(admin): State<Admin>) -> Response {
 
 async fn show_status(State(admin): State<Admin>) -> Json<Status> {
     Json(admin.observer.status())
+}
+
+#[derive(Deserialize)]
+struct ExplainQuery {
+    name: String,
+}
+
+async fn explain(State(admin): State<Admin>, Query(query): Query<ExplainQuery>) -> Response {
+    match Name::from_utf8(&query.name) {
+        Ok(mut name) => {
+            name.set_fqdn(true);
+            Json(admin.observer.explain(&name)).into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("this is no name: {error}\n")).into_response(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -75,6 +114,9 @@ async fn show_dump(State(admin): State<Admin>, Query(query): Query<DumpQuery>) -
     if query.secrets && !admin.may_show_secrets {
         let message = "secrets are shown on a Unix socket only: set listen.admin to unix:PATH and pass that to --admin\n";
         return (StatusCode::FORBIDDEN, message).into_response();
+    }
+    if query.kind == Selection::Names {
+        return dns::render_master_file(admin.observer.dns.names.records()).into_response();
     }
     Json(dump::dump(&admin.observer.gateways.cache, query.kind, query.secrets)).into_response()
 }

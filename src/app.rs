@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use xds::{Cache, Store};
 
-use self::bind::{bind_error, create_socket_folder};
+use self::bind::{bind_dns, bind_error, create_socket_folder};
 use self::settings::{certificates, dns_settings, gateway_settings, zone_settings};
 use self::source::Source;
 use self::xds_server::XdsServer;
@@ -38,7 +38,7 @@ use crate::names::{Keeper, States};
 use crate::program::{Certificates, Gateways, Lingering, Programmer};
 use crate::programmed::keep_programmed;
 use crate::source::{SourceError, SourceReport};
-use crate::status::{Complaints, Observer};
+use crate::status::{Complaints, DnsObserver, Observer};
 use crate::usage::{Usage, keep_proofs};
 
 /// Events and updates that may wait before their senders do.
@@ -76,6 +76,9 @@ pub enum StartError {
         /// What to do.
         remedy: &'static str,
     },
+    /// The sockets for DNS that the service manager gave cannot be used.
+    #[error("{0}; see docs/dns.md for a socket unit that fits")]
+    Sockets(#[from] dns::BindError),
     /// The source cannot be used.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -126,9 +129,7 @@ impl App {
         let handshake = TcpListener::bind(config.listen.handshake)
             .await
             .map_err(|error| bind_error("listen.handshake", &config.listen.handshake, &error))?;
-        let dns = dns::bind(config.listen.dns)
-            .await
-            .map_err(|error| bind_error("listen.dns", &error.address, &error.source))?;
+        let dns = bind_dns(&config)?;
         create_socket_folder("listen.admin", &config.listen.admin)?;
         let admin = xds::Listener::bind(&config.listen.admin)
             .map_err(|error| bind_error("listen.admin", &config.listen.admin, &error))?;
@@ -175,6 +176,7 @@ impl App {
         parts.spawn(named("the index", keep_index(index, events, snapshots_in, updates_in.clone())));
 
         let dns_metrics = Arc::new(dns::Metrics::default());
+        let queries = dns::QueryLog::default();
         let handshakes = Outcomes::default();
         let observer = Observer {
             identity: identity.clone(),
@@ -183,8 +185,14 @@ impl App {
             gateways: gateways.clone(),
             replicas: replicas.clone(),
             complaints,
-            dns_address: dns.local_addr(),
-            dns: Arc::clone(&dns_metrics),
+            dns: DnsObserver {
+                address: dns.local_addr(),
+                recursion: config.dns.recursion.clone(),
+                is_protected: config.dns.rebinding != dns::Rebinding::Allowed,
+                names: names.clone(),
+                metrics: Arc::clone(&dns_metrics),
+                queries: queries.clone(),
+            },
             names: states.clone(),
             handshakes: handshakes.clone(),
             certificate: certificates.external.clone(),
@@ -218,7 +226,7 @@ impl App {
             });
             parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
             parts.spawn(named("the names", keeper.run(stop.clone())));
-            let serve_dns = dns.serve(dns_settings(&config), names, dns_metrics, stop.clone());
+            let serve_dns = dns.serve(dns_settings(&config), names, dns_metrics, queries, stop.clone());
             parts.spawn(named("the DNS server", async { log_error(serve_dns.await) }));
 
             let ledger = Ledger::new(snapshots, updates_in);

@@ -13,9 +13,11 @@ mod csr;
 mod demo;
 mod dump;
 mod error;
+mod explain;
 mod help;
 mod keygen;
 mod logging;
+mod queries;
 mod run;
 mod signals;
 mod status;
@@ -48,6 +50,8 @@ enum Command {
     Bootstrap(bootstrap::Args),
     Controller(controller::Args),
     Status(status::Args),
+    Explain(explain::Args),
+    Queries(queries::Args),
     Dump(dump::Args),
     Check(check::Args),
     Keygen(keygen::Args),
@@ -79,6 +83,8 @@ impl Command {
             Self::Run(args) => run::execute(&args),
             Self::Controller(args) => controller::execute(args),
             Self::Status(args) => status::execute(&args, out),
+            Self::Explain(args) => explain::execute(&args, out),
+            Self::Queries(args) => queries::execute(&args, out),
             Self::Dump(args) => dump::execute(&args, out),
             Self::Check(args) => check::execute(&args, out),
             Self::Keygen(args) => keygen::execute(&args, out),

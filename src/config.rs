@@ -20,8 +20,8 @@ use serde_json::Value;
 use serde_saphyr::UserMessageFormatter;
 use zeroize::Zeroizing;
 
+pub use self::dns::Dns;
 pub use envoy::{AccessLog, ExternalProtocol as Protocol};
-pub use self::dns::{Dns, Rebinding};
 pub use error::{ConfigError, ConfigErrors};
 pub use identity::{Mode, read_key_file};
 pub use listen::{Listen, reachable};

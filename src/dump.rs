@@ -1,4 +1,4 @@
-//! The configuration that Envoys are given, as JSON.
+//! The configuration that Envoys are given, as JSON, and the names that clients are.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,9 @@ pub(crate) enum Selection {
     Secrets,
     /// Which requests take which route configuration (SRDS).
     Scopes,
-    /// All of them.
+    /// The names that the DNS answers, as a master file (RFC 1035).
+    Names,
+    /// All that Envoys are given.
     All,
 }
 

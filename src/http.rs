@@ -8,7 +8,7 @@ use std::{error::Error as StdError, fmt, io, net::SocketAddr, path::PathBuf, tim
 use ::http::{HeaderValue, Request, Response, Uri, header::HOST, uri::PathAndQuery};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -92,17 +92,27 @@ pub async fn send(
     limits: Limits,
 ) -> Result<Response<Bytes>, Error> {
     let request = in_origin_form(target, request);
+    let call = async { exchange(dial(target, limits).await?, request, limits).await };
+    let outcome = timeout(limits.total, call).await.unwrap_or(Err(Cause::Timeout(limits.total)));
+    outcome.map_err(|cause| Error { target: target.clone(), cause })
+}
+
+/// Sends one request and answers as soon as the head of the response is there, within the limits. Its body comes as
+/// long as the server sends; dropping it closes the connection.
+///
+/// # Errors
+/// When no head of a response came: see [`Cause`].
+pub async fn open(
+    target: &Target,
+    request: Request<Bytes>,
+    limits: Limits,
+) -> Result<Response<Incoming>, Error> {
+    let request = in_origin_form(target, request);
     let call = async {
-        match target {
-            Target::Tcp(address) => {
-                let stream = connect(TcpStream::connect(address), limits).await?;
-                stream.set_nodelay(true).map_err(Cause::Connect)?;
-                exchange(stream, request, limits).await
-            }
-            Target::Unix(path) => {
-                exchange(connect(UnixStream::connect(path), limits).await?, request, limits).await
-            }
-        }
+        let (mut sender, connection) = handshake(dial(target, limits).await?).await?;
+        // What goes wrong with the connection is told by the body.
+        tokio::spawn(connection);
+        Ok(sender.send_request(request).await?)
     };
     let outcome = timeout(limits.total, call).await.unwrap_or(Err(Cause::Timeout(limits.total)));
     outcome.map_err(|cause| Error { target: target.clone(), cause })
@@ -123,6 +133,22 @@ fn in_origin_form(target: &Target, request: Request<Bytes>) -> Request<Full<Byte
     Request::from_parts(head, Full::new(body))
 }
 
+/// A connection.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+async fn dial(target: &Target, limits: Limits) -> Result<Box<dyn Stream>, Cause> {
+    match target {
+        Target::Tcp(address) => {
+            let stream = connect(TcpStream::connect(address), limits).await?;
+            stream.set_nodelay(true).map_err(Cause::Connect)?;
+            Ok(Box::new(stream))
+        }
+        Target::Unix(path) => Ok(Box::new(connect(UnixStream::connect(path), limits).await?)),
+    }
+}
+
 async fn connect<S>(attempt: impl Future<Output = io::Result<S>>, limits: Limits) -> Result<S, Cause> {
     let connected = timeout(limits.connect, attempt).await.map_err(|_| Cause::Timeout(limits.connect))?;
     connected.map_err(|error| match error.kind() {
@@ -132,13 +158,20 @@ async fn connect<S>(attempt: impl Future<Output = io::Result<S>>, limits: Limits
     })
 }
 
+type Connection = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
+
+async fn handshake(
+    stream: Box<dyn Stream>,
+) -> Result<(http1::SendRequest<Full<Bytes>>, Connection), hyper::Error> {
+    http1::Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await
+}
+
 async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: Box<dyn Stream>,
     request: Request<Full<Bytes>>,
     limits: Limits,
 ) -> Result<Response<Bytes>, Cause> {
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = handshake(stream).await?;
     let answer = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, limits.body).collect().await.map_err(|error| {
@@ -315,6 +348,20 @@ mod tests {
             let cause = cause(answer, true, Limits::default()).await;
             assert!(matches!(cause, Cause::Reset), "{cause:?} after {answer:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_as_it_comes() {
+        let (target, _served) =
+            peer(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n", false).await;
+        let response =
+            open(&target, request("/"), Limits { body: 0, ..Limits::default() }).await.expect("answers");
+        let frame = response.into_body().frame().await.expect("is there").expect("is whole");
+        assert_eq!(frame.into_data().expect("is data"), "hi");
+
+        let (target, _served) = peer(b"HTTP/1.1 200 OK\r\n", false).await;
+        let error = open(&target, request("/"), SHORT).await.expect_err("fails");
+        assert!(matches!(error.cause, Cause::Timeout(_)), "{error}");
     }
 
     #[tokio::test]

@@ -1,7 +1,10 @@
 //! Prometheus metrics, computed when they are asked for.
 
+mod dns;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -13,9 +16,9 @@ use crate::source::Severity;
 use crate::status::{RouteStatus, Status};
 
 /// The metrics of a mesh with this `status`, in OpenMetrics text.
-pub(crate) fn render(status: Status, ready: bool) -> Result<String, fmt::Error> {
+pub(crate) fn render(status: Status, ready: bool, dns: Arc<::dns::Metrics>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("networkmesh");
-    registry.register_collector(Box::new(Metrics { status, ready }));
+    registry.register_collector(Box::new(Metrics { status, ready, dns }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
@@ -25,11 +28,12 @@ pub(crate) fn render(status: Status, ready: bool) -> Result<String, fmt::Error> 
 struct Metrics {
     status: Status,
     ready: bool,
+    dns: Arc<::dns::Metrics>,
 }
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { status, ready } = self;
+        let Self { status, ready, dns } = self;
         let mut gauge = |name: &str, help: &str, values: Vec<(Vec<(&str, String)>, i64)>| {
             let first = ConstGauge::new(0_i64);
             let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
@@ -78,6 +82,11 @@ impl Collector for Metrics {
             }
         }
         gauge("envoy_resources", "Resources by Envoy, type and state", resources)?;
+        gauge(
+            "dns_names",
+            "Names of services and routes that the DNS answers",
+            vec![(vec![], count(status.dns.names))],
+        )?;
         let expiry = status.certificate.iter().map(|certificate| (vec![], certificate.not_after.as_second()));
         gauge("certificate_expiry_seconds", "End of the external certificate, Unix time", expiry.collect())?;
         let expiry = status.client_certificate.iter();
@@ -93,7 +102,7 @@ impl Collector for Metrics {
         };
         let handshakes = "Handshakes that other domains asked for, by what became of them";
         counter("handshakes", handshakes, "outcome", &status.handshakes)?;
-        counter("dns_responses", "DNS answers by response code", "rcode", &status.dns.responses)
+        dns::encode(&mut encoder, dns)
     }
 }
 
@@ -106,7 +115,7 @@ mod tests {
     fn every_line_is_a_comment_or_a_sample_whatever_names_hold() {
         let mut status = well();
         status.envoys[0].node = "a\"b\\c\nd 1\n# EOF".to_owned();
-        let text = render(status, true).expect("renders");
+        let text = render(status, true, Arc::default()).expect("renders");
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert!(text.contains(r#"node="a\"b\\c\nd 1\n# EOF""#), "{text}");
         for line in text.lines().filter(|line| !line.starts_with("# ")) {
@@ -118,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_the_status_says_is_counted() {
-        let text = render(well(), false).expect("renders");
+        let text = render(well(), false, Arc::default()).expect("renders");
         for line in [
             "networkmesh_ready{} 0",
             "networkmesh_problems{} 0",
@@ -130,7 +139,10 @@ mod tests {
             "networkmesh_certificate_expiry_seconds{} 2000",
             "networkmesh_client_certificate_expiry_seconds{} 2000",
             r#"networkmesh_handshakes_total{outcome="Answered"} 5"#,
-            r#"networkmesh_dns_responses_total{rcode="NXDOMAIN"} 4"#,
+            "networkmesh_dns_names{} 3",
+            r#"networkmesh_dns_responses_total{rcode="NXDOMAIN",type="AAAA",transport="tcp"} 0"#,
+            r#"networkmesh_dns_limited_total{how="dropped"} 0"#,
+            r#"networkmesh_dns_cache_total{result="stale"} 0"#,
         ] {
             assert!(text.lines().any(|known| known == line), "{line}:\n{text}");
         }

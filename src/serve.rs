@@ -3,6 +3,7 @@
 mod places;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -94,10 +95,12 @@ async fn serve_connection(
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
         requests.send_modify(|requests| requests.asked += 1);
+        let open = Open(Arc::new(Answered(requests.clone())));
         request.extensions_mut().insert(ConnectInfo(client.clone()));
-        let (answer, requests) = (router.call(request.map(Body::new)), requests.clone());
+        request.extensions_mut().insert(open.clone());
+        let answer = router.call(request.map(Body::new));
         async move {
-            let _answered = Answered(requests);
+            let _open = open;
             answer.await
         }
     });
@@ -122,6 +125,11 @@ struct Requests {
     /// At least the head of the answer is there, or nobody wants it any more.
     answered: u64,
 }
+
+/// A request is answered once all clones are dropped. A handler finds one among the request's extensions; with it, an
+/// answer that comes in pieces keeps the connection for as long as that takes.
+#[derive(Clone)]
+pub(crate) struct Open(#[expect(dead_code, reason = "is there to be dropped")] Arc<Answered>);
 
 /// When it is dropped, a request is answered.
 struct Answered(watch::Sender<Requests>);

@@ -1,6 +1,7 @@
 //! What an operator wants to know of a running mesh, in one answer.
 
 mod complaints;
+mod dns;
 mod observer;
 mod problems;
 
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::source::SourceReport;
 
 pub(crate) use complaints::Complaints;
+pub(crate) use dns::DnsObserver;
+pub use dns::{DnsCacheStatus, DnsLimited, DnsStatus, UpstreamStatus};
 pub(crate) use observer::Observer;
 
 /// State of a mesh.
@@ -184,16 +187,6 @@ pub struct RejectedResource {
     pub message: String,
 }
 
-/// State of the in-domain DNS.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DnsStatus {
-    /// Where it listens.
-    pub address: String,
-    /// Answers by response code.
-    pub responses: BTreeMap<String, u64>,
-}
-
 /// State of a certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -250,7 +243,17 @@ pub(crate) mod tests {
             }],
             dns: DnsStatus {
                 address: "127.0.0.1:53".to_owned(),
+                names: 3,
                 responses: BTreeMap::from([("NXDOMAIN".to_owned(), 4)]),
+                limited: DnsLimited::default(),
+                cache: DnsCacheStatus::default(),
+                upstreams: vec![UpstreamStatus {
+                    address: "192.0.2.53:53".to_owned(),
+                    answers: true,
+                    queries: 2,
+                    failures: 1,
+                    mean_milliseconds: Some(1.5),
+                }],
             },
             handshakes: BTreeMap::from([("Answered".to_owned(), 5)]),
             certificate: Some(CertificateStatus { not_after: at(2000), error: None }),

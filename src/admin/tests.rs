@@ -15,12 +15,12 @@ use xds::{ListenAddress, Listener};
 use crate::app::Identity;
 use crate::handshake::Outcomes;
 use crate::http::{Limits, Target, send};
-use crate::program::Gateways;
+use crate::names::States;
 use crate::program::tests::{certificates, translator};
+use crate::program::{Gateways, Lingering};
 use crate::replicas::Replicas;
 use crate::source::{SourceKind, SourceReport};
-use crate::status::Complaints;
-use crate::status::{Observer, Status};
+use crate::status::{Complaints, DnsObserver, Observer, Status};
 
 /// The admin interface of a mesh that knows nothing yet.
 struct Interface {
@@ -50,8 +50,20 @@ impl Interface {
             gateways: gateways.clone(),
             replicas: Replicas::alone("gateway".to_owned()),
             complaints: Complaints::default(),
-            dns_address: SocketAddr::from(([127, 0, 0, 1], 53)),
-            dns: Arc::default(),
+            dns: DnsObserver {
+                address: SocketAddr::from(([127, 0, 0, 1], 53)),
+                recursion: Vec::new(),
+                is_protected: false,
+                names: dns::Names::new(&dns::ZoneSettings {
+                    domain: domain.clone(),
+                    gateway: vec![[127, 0, 0, 1].into()],
+                    gateway_port: 80,
+                    ttl: dns::DEFAULT_TTL,
+                }),
+                metrics: Arc::default(),
+                queries: dns::QueryLog::default(),
+            },
+            names: States::new(translator(&domain), gateways.clone(), Lingering::new(dns::DEFAULT_TTL)),
             handshakes: Outcomes::default(),
             certificate: None,
             client_certificate,
@@ -132,6 +144,8 @@ async fn dumps_show_the_kinds_that_are_asked_for() {
     for kind in all {
         assert_eq!(kinds(&format!("/dump?kind={kind}")).await, [kind]);
     }
+    let zone = mesh.ask("/dump?kind=names", None).await;
+    assert!(zone.body().starts_with(b"svc. 5 IN SOA "), "{zone:?}");
     for query in ["kind=everything", "kind=", "secrets=maybe"] {
         assert_eq!(mesh.status_of(&format!("/dump?{query}")).await, StatusCode::BAD_REQUEST, "{query}");
     }
@@ -149,4 +163,15 @@ async fn the_status_reads_back_and_the_metrics_are_open_metrics() {
     assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
     let text = String::from_utf8_lossy(metrics.body()).into_owned();
     assert!(text.contains("networkmesh_ready{} 0\n") && text.ends_with("# EOF\n"), "{text}");
+}
+
+#[tokio::test]
+async fn names_are_explained() {
+    let mesh = Interface::tcp();
+    let explanation: Value =
+        serde_json::from_slice(mesh.ask("/explain?name=Web.Alice.svc", None).await.body()).expect("JSON");
+    assert_eq!((&explanation["name"], &explanation["resolves"]), (&"web.alice.svc.".into(), &false.into()));
+    for query in ["", "?name=a..b"] {
+        assert_eq!(mesh.status_of(&format!("/explain{query}")).await, StatusCode::BAD_REQUEST, "{query}");
+    }
 }

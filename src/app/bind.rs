@@ -4,9 +4,23 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 
+use tracing::info;
 use xds::ListenAddress;
 
 use super::StartError;
+use crate::config::Config;
+
+/// The sockets of the DNS server: those that the service manager gave, else its address and port.
+pub(super) fn bind_dns(config: &Config) -> Result<dns::Bound, StartError> {
+    if let Some(given) = dns::Bound::from_environment()? {
+        info!(address = %given.local_addr(), "DNS is served on the sockets that the service manager gave");
+        return Ok(given);
+    }
+    dns::bind(config.listen.dns, config.dns.workers).map_err(|error| match error {
+        dns::BindError::Socket { address, source, .. } => bind_error("listen.dns", &address, &source),
+        other => other.into(),
+    })
+}
 
 /// Names the setting, and what to do about it.
 pub(super) fn bind_error(

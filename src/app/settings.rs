@@ -7,7 +7,7 @@ use certs::{CertError, DomainAuthority, LeafRequest, LeafUsage};
 use envoy::ExternalProtocol;
 use futures_util::future::BoxFuture;
 
-use crate::config::{Config, reachable};
+use crate::config::{Config, Dns, reachable};
 use crate::program::Certificates;
 
 /// What the domain proves itself with, and the futures that keep it fresh.
@@ -84,14 +84,21 @@ pub(super) fn zone_settings(config: &Config) -> dns::ZoneSettings {
 
 /// How the domain's DNS is set up.
 pub(super) fn dns_settings(config: &Config) -> dns::Settings {
-    let upstreams = &config.dns.upstreams;
+    let Dns { upstreams, recursion, responses_per_second, stale, rebinding, .. } = &config.dns;
     dns::Settings {
-        recursion_subnets: config.dns.recursion.clone(),
-        upstreams: if upstreams.is_empty() {
-            dns::Upstreams::System
-        } else {
-            dns::Upstreams::Servers(upstreams.clone())
+        recursion_subnets: recursion.clone(),
+        forward: dns::ForwardSettings {
+            upstreams: if upstreams.is_empty() {
+                dns::Upstreams::System
+            } else {
+                dns::Upstreams::Servers(upstreams.clone())
+            },
+            stale: *stale,
+            rebinding: rebinding.clone(),
+            ..dns::ForwardSettings::default()
         },
+        responses_per_second: *responses_per_second,
+        nsid: Some(config.instance.as_str().into()),
         ..dns::Settings::default()
     }
 }

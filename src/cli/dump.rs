@@ -3,21 +3,25 @@
 use std::io::Write;
 
 use clap::ValueEnum as _;
+use model::Problem;
 use serde_json::Value;
 
-use super::ask::{ask, misunderstood};
+use super::ask::{Question, ask, misunderstood};
 use super::{AdminArgs, CommandError, Verdict};
 use crate::dump::Selection;
 use crate::output::{Format, Table};
 
 const EXAMPLE: &str = "\
-Example:
-  networkmesh dump clusters -o yaml";
+Examples:
+  networkmesh dump clusters -o yaml
+  networkmesh dump names > svc.zone";
 
-/// Print the configuration that Envoys are given
+/// Print the configuration that Envoys are given, or the names
 ///
 /// Each resource comes with its version, in the form of Envoy's own documentation. Tokens and private keys are
 /// blanked; to see them, let listen.admin be a Unix socket and add --show-secrets.
+///
+/// Names are printed as a master file (RFC 1035), which other DNS servers load.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Args {
@@ -26,19 +30,28 @@ pub(super) struct Args {
     kind: Selection,
     #[command(flatten)]
     admin: AdminArgs,
-    /// Form of the output; the table lists names and versions only
-    #[arg(short, long, value_name = "FORMAT", default_value = "json")]
-    output: Format,
+    /// Form of the output, json unless given; the table lists names and versions only
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
     /// Print tokens and private keys too
     #[arg(long)]
     show_secrets: bool,
 }
 
 pub(super) fn execute(args: &Args, out: &mut dyn Write) -> Result<Verdict, CommandError> {
+    if args.kind == Selection::Names && args.output.is_some() {
+        let problem = Problem::new("names are printed as a master file only", "leave it out");
+        return Err(CommandError::Argument { what: "--output".to_owned(), problem });
+    }
     let kind = args.kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    let answer = ask(&args.admin, &format!("/dump?kind={kind}&secrets={}", args.show_secrets))?;
+    let secrets = args.show_secrets.to_string();
+    let answer = ask(&args.admin, &Question::new("/dump").with("kind", &kind).with("secrets", &secrets))?;
+    if args.kind == Selection::Names {
+        out.write_all(&answer)?;
+        return Ok(Verdict::Fine);
+    }
     let dump: Value = serde_json::from_slice(&answer).map_err(|error| misunderstood(&args.admin, &error))?;
-    match args.output.data() {
+    match args.output.unwrap_or(Format::Json).data() {
         Some(format) => format.write(out, &dump)?,
         None => write!(out, "{}", table(&dump))?,
     }

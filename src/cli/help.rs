@@ -13,7 +13,7 @@ for applications, and certificates.";
 /// Every command that is shown, by what it is for.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Running a domain", &["demo", "run", "bootstrap", "controller", "check"]),
-    ("Looking into a running mesh", &["status", "dump"]),
+    ("Looking into a running mesh", &["status", "explain", "queries", "dump"]),
     ("Keys and certificates", &["keygen", "cert", "csr"]),
     ("Setting up", &["crds", "completions"]),
 ];

@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use super::ask::{ask, misunderstood};
+use super::ask::{Question, ask, misunderstood};
 use super::{AdminArgs, CommandError, Verdict};
 use crate::output::{Format, Table};
 use crate::source::SourceKind;
-use crate::status::{RouteStatus, Status};
+use crate::status::{DnsStatus, RouteStatus, Status, UpstreamStatus};
 
 const EXAMPLE: &str = "\
 Example:
@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn execute(args: &Args, out: &mut dyn Write) -> Result<Verdict, CommandError> {
-    let answer = ask(&args.admin, "/status")?;
+    let answer = ask(&args.admin, &Question::new("/status"))?;
     let status: Status =
         serde_json::from_slice(&answer).map_err(|error| misunderstood(&args.admin, &error))?;
     match args.output.data() {
@@ -57,7 +57,7 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), CommandError> {
     if let Some(certificate) = &status.client_certificate {
         writeln!(out, "Client certificate until {}", certificate.not_after)?;
     }
-    writeln!(out, "DNS on {}: {}", status.dns.address, dns_answers(status))?;
+    writeln!(out, "DNS on {}: {}", status.dns.address, dns_summary(&status.dns))?;
 
     let mut routes = Table::new(["ROUTE", "DIRECTION", "AUTHENTICATION", "TOKEN", "EXPIRES", "STATE"]);
     for route in &status.routes {
@@ -106,6 +106,10 @@ fn print(status: &Status, out: &mut dyn Write) -> Result<(), CommandError> {
     }
     write!(out, "\n{envoys}")?;
 
+    if !status.dns.upstreams.is_empty() {
+        write!(out, "\n{}", upstreams(&status.dns))?;
+    }
+
     if status.problems.is_empty() {
         writeln!(out, "\nAll is well.")?;
     } else {
@@ -126,8 +130,61 @@ fn state(route: &RouteStatus) -> String {
     route.failed().next().map_or_else(|| "ok".to_owned(), |condition| condition.reason.clone())
 }
 
-fn dns_answers(status: &Status) -> String {
-    let counted = status.dns.responses.iter().filter(|(_, count)| **count > 0);
-    let answers: Vec<String> = counted.map(|(rcode, count)| format!("{count} {rcode}")).collect();
-    if answers.is_empty() { "no queries yet".to_owned() } else { answers.join(", ") }
+fn dns_summary(dns: &DnsStatus) -> String {
+    let DnsStatus { names, responses, limited, cache, .. } = dns;
+    let named = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let listed = |items: Vec<Option<String>>| items.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let answers = listed(responses.iter().map(|(rcode, count)| named(*count, rcode)).collect());
+    let cache = [(cache.hits, "hits"), (cache.misses, "misses"), (cache.stale, "stale")];
+    let cache = listed(cache.map(|(count, what)| named(count, what)).to_vec());
+    let limited = [(limited.truncated, "truncated"), (limited.dropped, "dropped")];
+    let limited = listed(limited.map(|(count, what)| named(count, what)).to_vec());
+    let mut summary = format!("{names} names; ");
+    summary.push_str(if answers.is_empty() { "no queries yet" } else { &answers });
+    for (what, counts) in [("cache", cache), ("strangers limited", limited)] {
+        if !counts.is_empty() {
+            summary.extend(["; ", what, ": ", &counts]);
+        }
+    }
+    summary
+}
+
+fn upstreams(dns: &DnsStatus) -> Table<5> {
+    let mut table = Table::new(["UPSTREAM", "STATE", "QUERIES", "FAILED", "MEAN"]);
+    for UpstreamStatus { address, answers, queries, failures, mean_milliseconds } in &dns.upstreams {
+        let mean = mean_milliseconds.map(|mean| format!("{mean:.1} ms"));
+        table.row([
+            address.clone(),
+            if *answers { "ok" } else { "silent" }.to_owned(),
+            queries.to_string(),
+            failures.to_string(),
+            or_dash(mean.unwrap_or_default()),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::well;
+
+    #[test]
+    fn the_dns_is_summed_up_in_a_line_and_upstreams_in_a_table() {
+        let mut dns = well().dns;
+        assert_eq!(dns_summary(&dns), "3 names; 4 NXDOMAIN");
+        assert_eq!(
+            upstreams(&dns).to_string(),
+            "UPSTREAM        STATE   QUERIES   FAILED   MEAN\n192.0.2.53:53   ok      2         1        1.5 ms\n"
+        );
+        dns.responses.clear();
+        (dns.cache.hits, dns.cache.stale, dns.limited.dropped) = (2, 1, 7);
+        assert_eq!(
+            dns_summary(&dns),
+            "3 names; no queries yet; cache: 2 hits, 1 stale; strangers limited: 7 dropped"
+        );
+        dns.upstreams[0].answers = false;
+        dns.upstreams[0].mean_milliseconds = None;
+        assert!(upstreams(&dns).to_string().contains("silent  2         1        -"), "{}", upstreams(&dns));
+    }
 }

@@ -1,9 +1,10 @@
 //! Section `dns`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use ::dns::Rebinding;
 use hickory_proto::rr::Name;
 use ipnet::IpNet;
 use model::Problem;
@@ -26,21 +27,12 @@ pub struct Dns {
     pub gateway: Vec<IpAddr>,
     /// Threads that answer over UDP, each with a socket of its own.
     pub workers: NonZeroUsize,
-    /// Responses over UDP for each network of clients outside `recursion`, a second; 0: as many as they ask for.
-    pub responses_per_second: u32,
-    /// How long after its end an answer of an upstream may be given while no upstream answers (RFC 8767); zero: never.
-    pub stale: Duration,
-    /// What keeps names of others from leading into this network.
+    /// Responses over UDP for each network of clients outside `recursion`, a second; `None`: as many as they ask for.
+    pub responses_per_second: Option<NonZeroU32>,
+    /// How long after its end an answer of an upstream may be given while no upstream answers (RFC 8767); `None`: never.
+    pub stale: Option<Duration>,
+    /// Whether names of others may lead into this network.
     pub rebinding: Rebinding,
-}
-
-/// Section `dns.rebinding`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rebinding {
-    /// Whether private addresses are taken out of the upstreams' answers.
-    pub protect: bool,
-    /// The names that may have private addresses all the same, with all that is below them.
-    pub allow: Vec<Name>,
 }
 
 impl Dns {
@@ -60,25 +52,28 @@ impl Dns {
                 .list("gateway", parse_gateway)
                 .unwrap_or_else(|| vec![reachable(listen.internal).ip()]),
             workers: workers.unwrap_or(NonZeroUsize::MIN),
-            responses_per_second: fields.number("responsesPerSecond", 0..=1_000_000).unwrap_or(200),
-            stale: Duration::from_secs(fields.number("staleSeconds", 0..=604_800).unwrap_or(86_400).into()),
-            rebinding: fields.section("rebinding", Rebinding::read),
+            responses_per_second: NonZeroU32::new(
+                fields.number("responsesPerSecond", 0..=1_000_000).unwrap_or(200),
+            ),
+            stale: match fields.number("staleSeconds", 0..=604_800).unwrap_or(86_400) {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds.into())),
+            },
+            rebinding: fields.section("rebinding", read_rebinding),
         }
     }
 }
 
-impl Rebinding {
-    fn read(fields: &mut Fields) -> Self {
-        let is_told = fields.has("protect");
-        let protect = fields.flag("protect");
-        let is_useless = !protect.unwrap_or(is_told) && fields.has("allow");
-        let allow = fields.list("allow", parse_name).unwrap_or_default();
-        if is_useless {
-            let problem = "has no use without dns.rebinding.protect";
-            fields.note("allow", Problem::new(problem, "set protect: true beside it, or remove this"));
-        }
-        Self { protect: protect.unwrap_or_default(), allow }
+fn read_rebinding(fields: &mut Fields) -> Rebinding {
+    let is_told = fields.has("protect");
+    let protect = fields.flag("protect");
+    let is_useless = !protect.unwrap_or(is_told) && fields.has("allow");
+    let except = fields.list("allow", parse_name).unwrap_or_default();
+    if is_useless {
+        let problem = "has no use without dns.rebinding.protect";
+        fields.note("allow", Problem::new(problem, "set protect: true beside it, or remove this"));
     }
+    if protect.unwrap_or_default() { Rebinding::Refused { except } } else { Rebinding::Allowed }
 }
 
 fn parse_upstream(text: &str) -> Result<SocketAddr, Problem> {

@@ -1,7 +1,9 @@
 use std::fs;
+use std::num::NonZeroU32;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use ::dns::Rebinding;
 use tempfile::TempDir;
 use xds::ListenAddress;
 
@@ -83,9 +85,9 @@ fn a_domain_and_its_key_are_enough() {
     );
     assert_eq!(config.dns.ttl, 5);
     assert_eq!(config.dns.gateway, ["127.0.0.1".parse::<std::net::IpAddr>().expect("an address")]);
-    assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (1, 200));
-    assert_eq!(config.dns.stale, Duration::from_hours(24));
-    assert_eq!(config.dns.rebinding, Rebinding::default());
+    assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (1, NonZeroU32::new(200)));
+    assert_eq!(config.dns.stale, Some(Duration::from_hours(24)));
+    assert_eq!(config.dns.rebinding, Rebinding::Allowed);
     assert!(config.certificates.hosts.is_empty());
     assert_eq!(config.certificates.lifetime, certs::DEFAULT_LEAF_LIFETIME);
     assert!(!config.instance.is_empty());
@@ -167,7 +169,7 @@ envoy:
   admin: unix:/run/envoy.sock
   accessLog: off
   xdsTLS: {certificateFile: envoy.pem, keyFile: envoy.key, caFile: /etc/ca.pem, serverName: mesh.example.com}
-dns: {upstreams: [192.0.2.1, "192.0.2.2:5300", "2001:db8::1"], recursion: [10.0.0.0/8, 192.0.2.9], ttl: 30, gateway: [10.0.0.8], workers: 4, responsesPerSecond: 0, staleSeconds: 60, rebinding: {protect: true, allow: [Corp.example.com, lan.]}}
+dns: {upstreams: [192.0.2.1, "192.0.2.2:5300", "2001:db8::1"], recursion: [10.0.0.0/8, 192.0.2.9], ttl: 30, gateway: [10.0.0.8], workers: 4, responsesPerSecond: 0, staleSeconds: 0, rebinding: {protect: true, allow: [Corp.example.com, lan.]}}
 certificates: {hosts: ["*.example.com", 192.0.2.7], lifetimeDays: 7}
 instance: gateway-1
 "#,
@@ -198,11 +200,10 @@ instance: gateway-1
         "10.0.0.0/8 192.0.2.9/32"
     );
     assert_eq!((config.dns.ttl, config.dns.gateway[0].to_string()), (30, "10.0.0.8".to_owned()));
-    assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (4, 0));
-    assert_eq!(config.dns.stale, Duration::from_mins(1));
-    assert!(config.dns.rebinding.protect);
-    let allow = config.dns.rebinding.allow.iter().map(ToString::to_string).collect();
-    assert_eq!(shown(allow), "corp.example.com. lan.");
+    assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (4, None));
+    assert_eq!(config.dns.stale, None);
+    let Rebinding::Refused { except } = config.dns.rebinding else { panic!("is protected") };
+    assert_eq!(shown(except.iter().map(ToString::to_string).collect()), "corp.example.com. lan.");
     assert_eq!(config.certificates.hosts, ["*.example.com", "192.0.2.7"]);
     assert_eq!(config.certificates.lifetime.as_secs(), 7 * 86_400);
     assert_eq!(config.instance, "gateway-1");

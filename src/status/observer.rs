@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use certs::CertState;
 use envoy::{Owner, Translator};
+use hickory_proto::rr::Name;
 use jiff::Timestamp;
 use model::api::DomainRouteStatus;
 use model::{Direct, DomainId, InboundAuth, OutboundAuth, OutboundRoute, Snapshot, Token, Way};
@@ -13,10 +14,11 @@ use xds::{ResourceType, TypeSummary};
 
 use super::problems::problems;
 use super::{
-    CertificateStatus, Complaints, ControllerStatus, DnsStatus, EnvoyStatus, RejectedObject,
+    CertificateStatus, Complaints, ControllerStatus, DnsObserver, EnvoyStatus, RejectedObject,
     RejectedResource, ResourceCounts, RouteStatus, ServiceStatus, Status,
 };
 use crate::app::Identity;
+use crate::explain::{self, Explanation, Facts};
 use crate::handshake::{Outcomes, Path};
 use crate::names::States;
 use crate::program::Gateways;
@@ -33,8 +35,7 @@ pub(crate) struct Observer {
     pub(crate) gateways: Gateways,
     pub(crate) replicas: Replicas,
     pub(crate) complaints: Complaints,
-    pub(crate) dns_address: std::net::SocketAddr,
-    pub(crate) dns: Arc<dns::Metrics>,
+    pub(crate) dns: DnsObserver,
     pub(crate) names: States,
     pub(crate) handshakes: Outcomes,
     pub(crate) certificate: Option<watch::Receiver<CertState>>,
@@ -64,7 +65,7 @@ impl Observer {
             services: self.services(&snapshot),
             rejected: rejected(&snapshot),
             envoys: self.gateways.clients.summaries().into_iter().map(|client| self.envoy(client)).collect(),
-            dns: DnsStatus { address: self.dns_address.to_string(), responses: dns_responses(&self.dns) },
+            dns: self.dns.status(),
             handshakes: self.handshakes.snapshot(),
             certificate: self.certificate.as_ref().map(|state| certificate(&state.borrow())),
             client_certificate: Some(certificate(&self.client_certificate.borrow())),
@@ -72,6 +73,15 @@ impl Observer {
         status.problems = problems(&status, self.is_ready(), Timestamp::now());
         status.problems.extend(self.complaints.all());
         status
+    }
+
+    /// Why `name`, taken for absolute, resolves as it does.
+    pub(crate) fn explain(&self, name: &Name) -> Explanation {
+        let snapshot = self.gateways.programmed.borrow().clone();
+        let found = self.dns.names.explain(name);
+        let state = explain::owner(&found, &snapshot.domain).and_then(|owner| self.names.of(&owner));
+        let forwarding = self.dns.forwarding();
+        Explanation::new(name, &Facts { snapshot: &snapshot, found, state, forwarding })
     }
 
     fn services(&self, snapshot: &Snapshot) -> Vec<ServiceStatus> {
@@ -203,10 +213,6 @@ fn rejected(snapshot: &Snapshot) -> Vec<RejectedObject> {
 fn certificate(state: &CertState) -> CertificateStatus {
     let not_after = Timestamp::try_from(state.leaf.not_after).unwrap_or(Timestamp::MAX);
     CertificateStatus { not_after, error: state.error.clone() }
-}
-
-fn dns_responses(metrics: &dns::Metrics) -> BTreeMap<String, u64> {
-    metrics.snapshot().into_iter().map(|(rcode, count)| (rcode.to_owned(), count)).collect()
 }
 
 #[cfg(test)]

@@ -31,6 +31,14 @@ pub(super) fn problems(status: &Status, ready: bool, now: Timestamp) -> Vec<Stri
             format!("{object}Envoy {} rejects {}: {message}", envoy.node, nack.resource)
         }));
     }
+    let upstreams = &status.dns.upstreams;
+    if !upstreams.is_empty() && upstreams.iter().all(|upstream| !upstream.answers) {
+        let addresses: Vec<&str> = upstreams.iter().map(|upstream| upstream.address.as_str()).collect();
+        let addresses = addresses.join(", ");
+        problems.push(format!(
+            "no upstream DNS server answers ({addresses}), so that names of others do not resolve; correct dns.upstreams, or see to the network"
+        ));
+    }
     let certificates = [
         ("certificate of the external listener", &status.certificate),
         ("client certificate", &status.client_certificate),
@@ -182,6 +190,19 @@ mod tests {
             problems(&well(), true, later),
             ["the certificate of the external listener has expired", "the client certificate has expired"]
         );
+    }
+
+    #[test]
+    fn upstreams_are_a_problem_once_none_answers() {
+        let silent = |status: &mut Status| status.dns.upstreams[0].answers = false;
+        let [problem] = after(silent).try_into().expect("one problem");
+        assert!(problem.contains("192.0.2.53:53") && problem.contains("dns.upstreams"), "{problem}");
+        let one_of_two = |status: &mut Status| {
+            status.dns.upstreams.push(status.dns.upstreams[0].clone());
+            silent(status);
+        };
+        assert_eq!(after(one_of_two), [] as [&str; 0]);
+        assert_eq!(after(|status| status.dns.upstreams.clear()), [] as [&str; 0], "none is wanted");
     }
 
     #[test]

@@ -197,7 +197,7 @@ async fn metrics_are_open_metrics_text(on: Source) {
         ("networkmesh_source_problems", 0.0),
         (r#"networkmesh_route_token_revision{route="alice-bob",direction="outbound"}"#, 1.0),
         (r#"networkmesh_route_token_revision{route="bob-alice",direction="inbound"}"#, 1.0),
-        (r#"networkmesh_dns_responses_total{rcode="NXDOMAIN"}"#, 0.0),
+        (r#"networkmesh_dns_responses_total{rcode="NXDOMAIN",type="A",transport="udp"}"#, 0.0),
     ] {
         assert_eq!(values.get(series), Some(&value), "{series} in {text}");
     }

@@ -14,6 +14,7 @@ mod commands;
 mod datapath;
 mod demo;
 mod dns;
+mod dns_commands;
 mod dns_conformance;
 mod endpoints;
 mod faults;

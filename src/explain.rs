@@ -1,0 +1,206 @@
+//! Why a name resolves as it does, in words.
+
+mod words;
+
+use dns::NameKind;
+use envoy::Owner;
+use hickory_proto::rr::Name;
+use model::{DomainId, Kind, PortScope, ServiceName, Snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::names::State;
+
+/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be offered for the other.
+const NEAR_MISS: f64 = 0.8;
+
+/// Names that are offered at most.
+const MOST_OFFERED: usize = 3;
+
+/// What a name resolves to, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Explanation {
+    /// The name, in lower case and with its final dot.
+    pub(crate) name: String,
+    /// Whether a client gets records for it; of names of others, whether somebody is there to be asked.
+    pub(crate) resolves: bool,
+    /// What the name is.
+    pub(crate) meaning: String,
+    /// Why it resolves so, one sentence each.
+    pub(crate) reasons: Vec<String>,
+    /// The records of the name at this moment, as in a master file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) records: Vec<String>,
+    /// Names that were perhaps meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) near: Vec<String>,
+}
+
+/// What the parts of a mesh know of a name.
+pub(crate) struct Facts<'a> {
+    /// The domain, as its objects say.
+    pub(crate) snapshot: &'a Snapshot,
+    /// What the name is, and what clients get.
+    pub(crate) found: dns::Explanation,
+    /// What became of the service, or of the route, that the name stands for.
+    pub(crate) state: Option<State>,
+    /// What becomes of names of others.
+    pub(crate) forwarding: Forwarding,
+}
+
+/// What becomes of names of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forwarding {
+    /// Each server that is asked, and whether it answers.
+    pub(crate) upstreams: Vec<(String, bool)>,
+    /// For whom.
+    pub(crate) clients: Vec<String>,
+    /// Whether private addresses are taken out of the answer.
+    pub(crate) is_protected: bool,
+}
+
+/// The service or route that a name stands for, there or not.
+pub(crate) fn owner(found: &dns::Explanation, own: &DomainId) -> Option<Owner> {
+    let domain = found.domain.as_ref()?;
+    if domain == own {
+        found.service.clone().map(Owner::Service)
+    } else {
+        Some(Owner::Outbound(domain.clone()))
+    }
+}
+
+impl Explanation {
+    /// Explains an absolute name.
+    pub(crate) fn new(name: &Name, facts: &Facts<'_>) -> Self {
+        let Facts { snapshot, found, state, forwarding } = facts;
+        let owner = owner(found, &snapshot.domain);
+        let records = dns::render_master_file(found.records.iter().cloned());
+        let mut explanation = Self {
+            name: name.to_lowercase().to_ascii(),
+            resolves: !found.records.is_empty(),
+            meaning: words::meaning(name, found, &snapshot.domain),
+            reasons: Vec::new(),
+            records: records.lines().map(ToOwned::to_owned).collect(),
+            near: Vec::new(),
+        };
+        match (found.kind, owner) {
+            (NameKind::Zone | NameKind::NameServer | NameKind::Reverse, _) => {}
+            (NameKind::Domain | NameKind::AbovePort, _) => {
+                explanation.say("it has no records; only names below it have");
+            }
+            (NameKind::NotOurs, Some(Owner::Service(service)))
+                if snapshot.services.contains_key(&service) =>
+            {
+                explanation.explain_service(&service, snapshot);
+                explanation.say("meanwhile its short forms are taken for names of others");
+            }
+            (NameKind::NotOurs, _) => {
+                explanation.near = near(&text(name), snapshot.services.keys().map(ServiceName::as_str));
+                explanation.explain_forwarding(forwarding);
+            }
+            (NameKind::Missing, Some(Owner::Service(service))) if name.num_labels() > 3 => {
+                explanation.explain_below(name, &service, snapshot);
+            }
+            (_, Some(Owner::Service(service))) => explanation.explain_service(&service, snapshot),
+            (_, Some(Owner::Outbound(domain))) => explanation.explain_partner(name, &domain, snapshot),
+            (_, Some(Owner::Inbound(_)) | None) => explanation.say("no name of svc has this form"),
+        }
+        explanation.reasons.extend(state.iter().flat_map(words::of_state));
+        explanation
+    }
+
+    fn say(&mut self, reason: impl Into<String>) {
+        self.reasons.push(reason.into());
+    }
+
+    fn explain_service(&mut self, name: &ServiceName, snapshot: &Snapshot) {
+        match snapshot.services.get(name) {
+            Some(service) => {
+                self.say(words::destination(service));
+                if service.scope == PortScope::Local && service.through_gateway {
+                    self.say("but its port-scope lets nobody call it through the gateway");
+                }
+            }
+            None => {
+                self.say(format!("this domain has no service {name}"));
+                let near = near(name.as_str(), snapshot.services.keys().map(ServiceName::as_str));
+                self.near = near.iter().map(|near| snapshot.domain.service_host(near)).collect();
+            }
+        }
+        self.say_rejected(Kind::Service, name.as_str(), snapshot);
+    }
+
+    /// Explains why nothing of this name is below a service.
+    fn explain_below(&mut self, name: &Name, service: &ServiceName, snapshot: &Snapshot) {
+        let Some(known) = snapshot.services.get(service) else {
+            return self.explain_service(service, snapshot);
+        };
+        if !text(name).starts_with('_') {
+            return self.say(format!("service {service} has no such address"));
+        }
+        self.say(match &*known.port_name {
+            "" => format!("the port of service {service} has no name"),
+            port => format!("the port of service {service} is _{port}._tcp"),
+        });
+    }
+
+    fn explain_partner(&mut self, name: &Name, domain: &DomainId, snapshot: &Snapshot) {
+        let object = format!("{}-{domain}", snapshot.domain);
+        if snapshot.outbound.contains_key(domain) {
+            self.say(format!("there is a route to {domain} ({object}): the gateway passes requests on"));
+            self.say(format!("whether {domain} has such a service, only its own gateway can tell"));
+        } else {
+            self.say(format!("no route to {domain} is in force (DomainRoute {object})"));
+            let domains = snapshot.outbound.keys().map(DomainId::as_str);
+            let near = near(domain.as_str(), domains.chain([snapshot.domain.as_str()]));
+            let text = text(name);
+            let service = text.split('.').next().unwrap_or_default();
+            self.near = near.iter().map(|near| format!("{service}.{near}.svc")).collect();
+        }
+        self.say_rejected(Kind::DomainRoute, &object, snapshot);
+    }
+
+    fn explain_forwarding(&mut self, forwarding: &Forwarding) {
+        if forwarding.upstreams.is_empty() {
+            return self.say("there is no upstream to ask: see dns.upstreams");
+        }
+        if forwarding.clients.is_empty() {
+            return self.say("nobody may ask for names of others: dns.recursion is empty");
+        }
+        self.resolves = forwarding.upstreams.iter().any(|(_, is_well)| *is_well);
+        let shown = |(address, is_well): &(String, bool)| {
+            if *is_well { address.clone() } else { format!("{address} (does not answer)") }
+        };
+        let upstreams: Vec<String> = forwarding.upstreams.iter().map(shown).collect();
+        self.say(format!("it is for the upstreams to tell: {}", upstreams.join(", ")));
+        let clients = forwarding.clients.join(", ");
+        self.say(format!("they are asked for clients in {clients} (dns.recursion); others are refused"));
+        if forwarding.is_protected {
+            self.say("private addresses are taken out of the answer (dns.rebinding)");
+        }
+    }
+
+    fn say_rejected(&mut self, kind: Kind, name: &str, snapshot: &Snapshot) {
+        let is_it = |object: &model::ObjectRef| object.kind == kind && object.name == name;
+        for (object, errors) in snapshot.rejected.iter().filter(|(object, _)| is_it(object)) {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            self.say(format!("the newest {object} is not in force: {}", errors.join("; ")));
+        }
+    }
+}
+
+/// A name in lower case without its final dot.
+fn text(name: &Name) -> String {
+    name.to_lowercase().to_ascii().trim_end_matches('.').to_owned()
+}
+
+/// Those of `known` that `name` may be a slip of, the likeliest first.
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let likeness = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    let mut alike: Vec<(f64, &str)> = likeness.filter(|(likeness, _)| *likeness >= NEAR_MISS).collect();
+    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    alike.into_iter().take(MOST_OFFERED).map(|(_, known)| known.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use dns::{NameChange, Names, ZoneSettings};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::program::tests::{open_route, snapshot};
+
+fn service(name: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut manifest = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": {"kuscia.secretflow/port-scope": "Cluster"}},
+        "spec": {"ports": [{"name": "http", "port": 80}]},
+    });
+    change(&mut manifest);
+    manifest
+}
+
+fn endpoints(name: &str, addresses: &[&str]) -> Value {
+    let addresses: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": name},
+        "subsets": [{"addresses": addresses, "ports": [{"name": "http", "port": 8080}]}],
+    })
+}
+
+/// What is said of `name` in a domain with some services and a route to bob, all of which the gateways know.
+fn explain(name: &str, change: impl FnOnce(&mut Facts<'_>)) -> Explanation {
+    let external = |manifest: &mut Value| {
+        manifest["spec"]["type"] = "ExternalName".into();
+        manifest["spec"]["externalName"] = "db.example.com".into();
+    };
+    let labelled = |manifest: &mut Value| {
+        manifest["metadata"]["labels"]["kuscia.secretflow/loadbalancer"] = "domainroute".into();
+    };
+    let snapshot = snapshot(
+        "alice",
+        &[
+            service("web", |_| ()),
+            endpoints("web", &["192.0.2.1", "192.0.2.2"]),
+            service("down", |_| ()),
+            service("db", external),
+            service("inner", labelled),
+            service("broken", |manifest| {
+                manifest["metadata"]["labels"]["kuscia.secretflow/port-scope"] = "Everywhere".into();
+            }),
+            open_route("alice", "bob", None),
+        ],
+    );
+    let names = names(&snapshot);
+    names.apply(snapshot.services.values().cloned().map(NameChange::Service));
+    names.apply(snapshot.outbound.keys().cloned().map(NameChange::Route));
+    explain_in(&snapshot, &names, name, change)
+}
+
+fn names(snapshot: &Snapshot) -> Names {
+    Names::new(&ZoneSettings {
+        domain: snapshot.domain.clone(),
+        gateway: vec!["192.0.2.9".parse().expect("an address")],
+        gateway_port: 80,
+        ttl: dns::DEFAULT_TTL,
+    })
+}
+
+fn explain_in(
+    snapshot: &Snapshot,
+    names: &Names,
+    name: &str,
+    change: impl FnOnce(&mut Facts<'_>),
+) -> Explanation {
+    let mut name = Name::from_ascii(name).expect("a name");
+    name.set_fqdn(true);
+    let found = names.explain(&name);
+    let mut facts = Facts { snapshot, found, state: None, forwarding: Forwarding::default() };
+    change(&mut facts);
+    Explanation::new(&name, &facts)
+}
+
+/// Whether `explanation` has a reason with these words.
+#[track_caller]
+fn assert_says(explanation: &Explanation, words: &str) {
+    assert!(explanation.reasons.iter().any(|reason| reason.contains(words)), "{words}: {explanation:?}");
+}
+
+#[test]
+fn services_are_explained_by_what_their_objects_say() {
+    for (name, meaning, reason, record) in [
+        (
+            "web.alice.svc",
+            "service web of this domain",
+            "2 ready endpoints",
+            "web.alice.svc. 5 IN A 192.0.2.1",
+        ),
+        ("Web.Alice.", "service web of this domain", "2 ready endpoints", "Web.Alice. 5 IN A 192.0.2.2"),
+        ("web", "service web of this domain", "2 ready endpoints", "web. 5 IN A 192.0.2.1"),
+        ("db.alice.svc", "service db of this domain", "really db.example.com", "CNAME db.example.com."),
+        ("inner.alice.svc", "service inner of this domain", "loadbalancer: domainroute", "A 192.0.2.9"),
+        (
+            "_http._tcp.web.alice.svc",
+            "the port of service web of this domain",
+            "2 ready endpoints",
+            "SRV 0 1 8080",
+        ),
+        ("x.bob.svc", "service x of domain bob", "there is a route to bob (alice-bob)", "A 192.0.2.9"),
+    ] {
+        let explanation = explain(name, |_| ());
+        assert!(explanation.resolves && explanation.near.is_empty(), "{explanation:?}");
+        assert_eq!(explanation.name, format!("{}.", name.trim_end_matches('.').to_lowercase()));
+        assert_eq!(explanation.meaning, meaning);
+        assert_says(&explanation, reason);
+        assert!(explanation.records.iter().any(|known| known.contains(record)), "{record}: {explanation:?}");
+    }
+}
+
+#[test]
+fn what_does_not_resolve_says_what_is_missing() {
+    for (name, reason, near) in [
+        ("down.alice.svc", "none of its endpoints is ready", ""),
+        ("wbe.alice.svc", "this domain has no service wbe", "web.alice.svc"),
+        ("broken.alice.svc", "the newest Service alice/broken is not in force", ""),
+        ("_grpc._tcp.web.alice.svc", "the port of service web is _http._tcp", ""),
+        ("192-0-2-7.web.alice.svc", "service web has no such address", ""),
+        ("_http._tcp.zzz.alice.svc", "this domain has no service zzz", ""),
+        ("web.bbo.svc", "no route to bbo is in force (DomainRoute alice-bbo)", "web.bob.svc"),
+        ("alice.svc", "only names below it", ""),
+    ] {
+        let explanation = explain(name, |_| ());
+        assert!(!explanation.resolves, "{explanation:?}");
+        assert_says(&explanation, reason);
+        assert_eq!(explanation.near.join(" "), near, "{explanation:?}");
+    }
+}
+
+#[test]
+fn what_waits_for_gateways_says_for_which() {
+    let snapshot = snapshot("alice", &[service("web", |_| ()), open_route("alice", "bob", None)]);
+    let names = names(&snapshot);
+    let explain = |name: &str, state: State| {
+        let explanation = explain_in(&snapshot, &names, name, |facts| facts.state = Some(state));
+        assert!(!explanation.resolves && explanation.records.is_empty(), "{explanation:?}");
+        explanation
+    };
+    let since = "2026-11-22T12:00:00.7Z".parse().expect("a time");
+    let waiting = |envoys: &[&str], is_shown_as_before| State::Waiting {
+        since,
+        envoys: envoys.iter().map(|&envoy| envoy.to_owned()).collect(),
+        is_shown_as_before,
+    };
+    let explanation = explain("web.alice.svc", waiting(&["one", "two"], true));
+    assert_says(&explanation, "since 2026-11-22T12:00:00Z, until these Envoys have taken it: one, two");
+    assert_says(&explanation, "answered as before");
+    let explanation = explain("web", waiting(&["one"], false));
+    assert_says(&explanation, "its short forms are taken for names of others");
+    assert_says(&explain("x.bob.svc", waiting(&[], false)), "until an Envoy is connected");
+
+    assert_says(&explain("zzz.alice.svc", State::Lingering { until: since }), "until 2026-11-22T12:00:00Z");
+}
+
+#[test]
+fn names_of_others_resolve_where_somebody_can_be_asked() {
+    let forwarding = |upstreams: &[(&str, bool)], clients: &[&str]| Forwarding {
+        upstreams: upstreams.iter().map(|&(address, is_well)| (address.to_owned(), is_well)).collect(),
+        clients: clients.iter().map(|&client| client.to_owned()).collect(),
+        is_protected: true,
+    };
+    let upstreams = [("192.0.2.53:53", false), ("192.0.2.54:53", true)];
+    for (upstreams, clients, resolves, reason) in [
+        (&upstreams[..], &["127.0.0.0/8"][..], true, "192.0.2.53:53 (does not answer), 192.0.2.54:53"),
+        (&upstreams[..], &["127.0.0.0/8", "10.0.0.0/8"], true, "127.0.0.0/8, 10.0.0.0/8"),
+        (&upstreams[..], &["127.0.0.0/8"], true, "dns.rebinding"),
+        (&upstreams[..1], &["127.0.0.0/8"], false, "(does not answer)"),
+        (&upstreams[..], &[], false, "dns.recursion is empty"),
+        (&[], &["127.0.0.0/8"], false, "dns.upstreams"),
+    ] {
+        let explanation = explain("example.com", |facts| facts.forwarding = forwarding(upstreams, clients));
+        assert_eq!((explanation.resolves, explanation.meaning.as_str()), (resolves, "a name of others"));
+        assert_says(&explanation, reason);
+    }
+    assert_eq!(explain("wbe", |_| ()).near, ["web"], "it was meant to be the short form of a service");
+}

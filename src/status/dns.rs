@@ -1,0 +1,122 @@
+//! The in-domain DNS.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::explain::Forwarding;
+
+/// State of the in-domain DNS. Numbers count since the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsStatus {
+    /// Where it listens.
+    pub address: String,
+    /// Services of this domain and other domains whose names are answered.
+    #[serde(default)]
+    pub names: usize,
+    /// Answers by response code.
+    pub responses: BTreeMap<String, u64>,
+    /// Queries of strangers that asked too often.
+    #[serde(default)]
+    pub limited: DnsLimited,
+    /// How names of others were found.
+    #[serde(default)]
+    pub cache: DnsCacheStatus,
+    /// The servers that are asked for names of others.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// Queries of strangers that asked too often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsLimited {
+    /// They were told to ask over TCP.
+    pub truncated: u64,
+    /// They got no answer.
+    pub dropped: u64,
+}
+
+/// How queries for names of others were answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsCacheStatus {
+    /// From the cache.
+    pub hits: u64,
+    /// By an upstream, or not at all.
+    pub misses: u64,
+    /// With what was too old, while no upstream answered.
+    pub stale: u64,
+}
+
+/// A server that is asked for names of others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamStatus {
+    /// Where it is.
+    pub address: String,
+    /// Whether it answered when it was last asked, or was never asked yet.
+    pub answers: bool,
+    /// Queries sent to it.
+    pub queries: u64,
+    /// Queries that it did not answer, or answered with a failure.
+    pub failures: u64,
+    /// How long its answers took on average, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_milliseconds: Option<f64>,
+}
+
+/// Where the state of the DNS comes from.
+#[derive(Clone)]
+pub(crate) struct DnsObserver {
+    pub(crate) address: SocketAddr,
+    /// The clients for which names of others are looked up.
+    pub(crate) recursion: Vec<IpNet>,
+    /// Whether private addresses are taken out of the answers.
+    pub(crate) is_protected: bool,
+    pub(crate) names: ::dns::Names,
+    pub(crate) metrics: Arc<::dns::Metrics>,
+    pub(crate) queries: ::dns::QueryLog,
+}
+
+impl DnsObserver {
+    /// The state at this moment.
+    pub(super) fn status(&self) -> DnsStatus {
+        let ::dns::Limited { truncated, dropped } = self.metrics.limited();
+        let ::dns::CacheUse { hits, misses, stale } = self.metrics.cache();
+        let counts = self.names.counts();
+        let responses = self.metrics.snapshot().into_iter();
+        DnsStatus {
+            address: self.address.to_string(),
+            names: counts.services + counts.domains,
+            responses: responses.map(|(rcode, count)| (rcode.to_owned(), count)).collect(),
+            limited: DnsLimited { truncated, dropped },
+            cache: DnsCacheStatus { hits, misses, stale },
+            upstreams: self.metrics.upstreams().iter().map(upstream).collect(),
+        }
+    }
+
+    /// What becomes of names of others.
+    pub(super) fn forwarding(&self) -> Forwarding {
+        let upstreams = self.metrics.upstreams();
+        Forwarding {
+            upstreams: upstreams.iter().map(upstream).map(|known| (known.address, known.answers)).collect(),
+            clients: self.recursion.iter().map(ToString::to_string).collect(),
+            is_protected: self.is_protected,
+        }
+    }
+}
+
+fn upstream(known: &::dns::UpstreamUse) -> UpstreamStatus {
+    let answers: u64 = known.buckets.iter().sum();
+    let mean = known.latency.as_secs_f64() * 1000.0 / answers as f64;
+    UpstreamStatus {
+        address: known.address.to_string(),
+        answers: known.answers,
+        queries: known.queries,
+        failures: known.failures,
+        mean_milliseconds: (answers > 0).then(|| (mean * 1000.0).round() / 1000.0),
+    }
+}
