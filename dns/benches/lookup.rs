@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use model::{Access, Affinity, PortScope, Protocol, Service};
-use networkmesh_dns::{DEFAULT_TTL, NameChange, Names, Settings, Upstreams, ZoneSettings};
+use networkmesh_dns::{
+    DEFAULT_TTL, ForwardSettings, NameChange, Names, QueryLog, Settings, Upstreams, ZoneSettings,
+};
 use tokio_util::sync::CancellationToken;
 
 const SIZES: [u32; 4] = [100, 1_000, 10_000, 100_000];
@@ -76,11 +79,19 @@ fn query(criterion: &mut Criterion) {
     for services in SIZES {
         let names = alice(services);
         let bound =
-            runtime.block_on(networkmesh_dns::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).unwrap();
+            networkmesh_dns::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), NonZeroUsize::MIN).unwrap();
         let address = bound.local_addr();
-        let settings = Settings { upstreams: Upstreams::Servers(Vec::new()), ..Settings::default() };
+        let upstreams = Upstreams::Servers(Vec::new());
+        let forward = ForwardSettings { upstreams, ..ForwardSettings::default() };
+        let settings = Settings { forward, ..Settings::default() };
         let shutdown = CancellationToken::new();
-        let served = runtime.spawn(bound.serve(settings, names, Arc::default(), shutdown.clone()));
+        let served = runtime.spawn(bound.serve(
+            settings,
+            names,
+            Arc::default(),
+            QueryLog::default(),
+            shutdown.clone(),
+        ));
 
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         client.connect(address).unwrap();

@@ -1,20 +1,27 @@
 //! From a query to a reply.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use hickory_proto::op::{LowerQuery, OpCode, ResponseCode};
-use hickory_proto::rr::{DNSClass, LowerName, RData, Record, RecordType};
-use hickory_server::net::runtime::Time;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_proto::op::{OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, LowerName, Record, RecordType};
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::Request;
 use ipnet::IpNet;
-use tokio_util::task::TaskTracker;
+use jiff::Timestamp;
 
+use crate::answer::Answer;
+use crate::client::Client;
+use crate::edns::{Options, cookie};
 use crate::forward::Forwarder;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, rcode_name};
+use crate::query_log::{How, QueryEntry, QueryLog, Transport};
+use crate::rate_limit::{RateLimiter, Verdict};
 use crate::reply::Reply;
-use crate::table::{Addresses, Found, Names, Table};
+use crate::table::Names;
 
 /// Answers from the table of names, or asks the upstreams for clients that may.
 pub(crate) struct Handler {
@@ -22,93 +29,146 @@ pub(crate) struct Handler {
     pub(crate) forwarder: Forwarder,
     /// The clients that may ask for names of others.
     pub(crate) recursion_subnets: Vec<IpNet>,
+    /// For all other clients.
+    pub(crate) limiter: Option<RateLimiter>,
+    pub(crate) options: Options,
     pub(crate) rotation: Rotation,
     pub(crate) metrics: Arc<Metrics>,
-    /// Knows whether queries are being worked on.
-    pub(crate) in_flight: TaskTracker,
+    pub(crate) log: QueryLog,
 }
 
-#[async_trait::async_trait]
-impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(
-        &self,
-        request: &Request,
-        handle: R,
-    ) -> ResponseInfo {
-        let _busy = self.in_flight.token();
-        let client = request.src().ip().to_canonical();
-        let may_recurse = self.recursion_subnets.iter().any(|subnet| subnet.contains(&client));
-        let reply = self.reply(request, may_recurse).await;
-        let record_type = request.queries.queries().first().map_or(RecordType::ZERO, |query| query.query_type());
-        let transport = if request.protocol() == hickory_server::net::xfer::Protocol::Udp { crate::query_log::Transport::Udp } else { crate::query_log::Transport::Tcp };
-        self.metrics.count(reply.code, record_type, transport);
-        reply.send(request, may_recurse, handle).await
-    }
+/// What becomes of a request.
+pub(crate) enum Outcome {
+    /// It gets this.
+    Reply(Reply),
+    /// The upstreams have to be asked.
+    Forward(Forward),
+}
+
+/// What the upstreams have to be asked.
+pub(crate) struct Forward {
+    question: Query,
+    /// The records that lead from the name that was asked for to that of the question.
+    aliases: Vec<Record>,
 }
 
 impl Handler {
-    async fn reply(&self, request: &Request, may_recurse: bool) -> Reply {
+    pub(crate) fn client(&self, source: SocketAddr) -> Client {
+        Client::at(source, &self.recursion_subnets)
+    }
+
+    /// What becomes of a response over UDP to this client.
+    pub(crate) fn verdict(&self, client: &Client) -> Verdict {
+        let verdict = match &self.limiter {
+            Some(limiter) if !client.may_recurse => limiter.check(client.address, Instant::now()),
+            _ => Verdict::Send,
+        };
+        match verdict {
+            Verdict::Send => {}
+            Verdict::Truncate => self.metrics.count_truncated(),
+            Verdict::Drop => self.metrics.count_dropped(),
+        }
+        verdict
+    }
+
+    /// The response to a request that came at `start`, ready to be sent.
+    pub(crate) async fn respond(&self, request: &Request, client: &Client, start: Instant) -> Vec<u8> {
+        let reply = match self.outcome(request, client) {
+            Outcome::Reply(reply) => reply,
+            Outcome::Forward(forward) => self.forward(request, forward).await,
+        };
+        self.finish(request, client, reply, start)
+    }
+
+    /// All that can be said without asking anyone.
+    pub(crate) fn outcome(&self, request: &Request, client: &Client) -> Outcome {
+        match self.own_reply(request) {
+            Ok(reply) => Outcome::Reply(reply),
+            Err(forward) if client.may_recurse && request.metadata.recursion_desired => {
+                Outcome::Forward(forward)
+            }
+            Err(forward) if forward.aliases.is_empty() => Outcome::Reply(Reply::error(ResponseCode::Refused)),
+            Err(forward) => {
+                Outcome::Reply(Reply { how: How::Table, ..Reply::default() }.behind(forward.aliases))
+            }
+        }
+    }
+
+    pub(crate) async fn forward(&self, request: &Request, forward: Forward) -> Reply {
+        self.forwarder.resolve(&forward.question, request.into()).await.behind(forward.aliases)
+    }
+
+    /// Counts and logs a reply, and gives the response.
+    pub(crate) fn finish(&self, request: &Request, client: &Client, reply: Reply, start: Instant) -> Vec<u8> {
+        self.metrics.count(reply.code, asked_type(request), transport(request));
+        self.tell(request, client, Some(reply.code), reply.how, start);
+        let edns = request.edns.as_ref().map(|asked| self.options.answer(asked, client));
+        reply.encode(request, client.may_recurse, edns)
+    }
+
+    /// Logs a request that got a response with this code, or none.
+    pub(crate) fn tell(
+        &self,
+        request: &Request,
+        client: &Client,
+        code: Option<ResponseCode>,
+        how: How,
+        start: Instant,
+    ) {
+        if !self.log.is_wanted() {
+            return;
+        }
+        let question = request.queries.queries().first();
+        self.log.tell(QueryEntry {
+            time: Timestamp::now(),
+            client: client.address,
+            transport: transport(request),
+            name: question.map(|question| question.original().name().to_string()).unwrap_or_default(),
+            record_type: asked_type(request).to_string(),
+            rcode: code.map(rcode_name),
+            how,
+            micros: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+    }
+
+    /// What this server itself says; otherwise what others have to be asked.
+    fn own_reply(&self, request: &Request) -> Result<Reply, Forward> {
         if request.metadata.op_code != OpCode::Query {
-            return Reply::error(ResponseCode::NotImp);
+            return Ok(Reply::error(ResponseCode::NotImp));
         }
         if request.version() > 0 {
-            return Reply::error(ResponseCode::BADVERS);
+            return Ok(Reply::error(ResponseCode::BADVERS));
         }
-        let [query] = request.queries.queries() else {
-            return Reply::error(ResponseCode::FormErr);
+        let Ok(cookie) = request.edns.as_ref().map_or(Ok(None), cookie) else {
+            return Ok(Reply::error(ResponseCode::FormErr));
+        };
+        let query = match request.queries.queries() {
+            [query] => query,
+            // The client asks for a cookie only (RFC 7873, 5.4).
+            [] if cookie.is_some() => return Ok(Reply { how: How::Table, ..Reply::default() }),
+            _ => return Ok(Reply::error(ResponseCode::FormErr)),
         };
         let is_transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
         if query.query_class() != DNSClass::IN || is_transfer {
-            return Reply::error(ResponseCode::Refused);
+            return Ok(Reply::error(ResponseCode::Refused));
         }
-        match self.own_reply(query) {
-            Some(reply) => reply,
-            None if may_recurse && request.metadata.recursion_desired => {
-                self.forwarder.resolve(query.original()).await
+        match Answer::of(&self.names.read(), query, &self.rotation) {
+            Answer::Whole(reply) => Ok(Reply { how: How::Table, ..reply }),
+            Answer::Elsewhere { aliases, name } => {
+                Err(Forward { question: Query::query(name, query.query_type()), aliases })
             }
-            None => Reply::error(ResponseCode::Refused),
         }
-    }
-
-    /// What the table tells; `None`: the name belongs to others.
-    fn own_reply(&self, query: &LowerQuery) -> Option<Reply> {
-        let table = self.names.read();
-        let labels: Vec<&[u8]> = query.name().iter().collect();
-        let reply = match table.find(&labels) {
-            Found::Host(addresses) => {
-                let mut found = of_type(addresses, query.query_type());
-                if found.is_empty() {
-                    return Some(negative(&table, ResponseCode::NoError));
-                }
-                let first = self.rotation.next(query.name(), query.query_type()) % found.len();
-                found.rotate_left(first);
-                // The name as the client wrote it: some check its case to detect forgeries.
-                let name = query.original().name();
-                let answers =
-                    found.into_iter().map(|data| Record::from_rdata(name.clone(), table.ttl(), data));
-                Reply { authoritative: true, answers: answers.collect(), ..Reply::default() }
-            }
-            Found::Empty => negative(&table, ResponseCode::NoError),
-            Found::Missing => negative(&table, ResponseCode::NXDomain),
-            Found::NotOurs => return None,
-        };
-        Some(reply)
     }
 }
 
-fn negative(table: &Table, code: ResponseCode) -> Reply {
-    Reply { code, authoritative: true, authority: vec![table.soa()], ..Reply::default() }
+fn asked_type(request: &Request) -> RecordType {
+    request.queries.queries().first().map_or(RecordType::ZERO, |query| query.query_type())
 }
 
-/// The addresses that records of this type can hold; all of them for `ANY`.
-fn of_type(addresses: &Addresses, record_type: RecordType) -> Vec<RData> {
-    let v4 = addresses.v4.iter().map(|address| RData::A((*address).into()));
-    let v6 = addresses.v6.iter().map(|address| RData::AAAA((*address).into()));
-    match record_type {
-        RecordType::A => v4.collect(),
-        RecordType::AAAA => v6.collect(),
-        RecordType::ANY => v4.chain(v6).collect(),
-        _ => Vec::new(),
+fn transport(request: &Request) -> Transport {
+    match request.protocol() {
+        Protocol::Udp => Transport::Udp,
+        _ => Transport::Tcp,
     }
 }
 
@@ -116,7 +176,7 @@ fn of_type(addresses: &Addresses, record_type: RecordType) -> Vec<RData> {
 ///
 /// Names count on their own, and so do their families, so that a client that always asks for A and AAAA, or for two
 /// names in turn, does not get the same A first every time. There is a fixed number of counters, which outlive the
-/// snapshots; a few names share one.
+/// names; a few names share one.
 #[derive(Debug, Default)]
 pub(crate) struct Rotation {
     hasher: RandomState,
@@ -125,7 +185,7 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    fn next(&self, name: &LowerName, record_type: RecordType) -> usize {
+    pub(crate) fn next(&self, name: &LowerName, record_type: RecordType) -> usize {
         let counters = if record_type == RecordType::AAAA { &self.ipv6 } else { &self.ipv4 };
         let slot = self.hasher.hash_one(name) as usize % counters.len();
         counters[slot].fetch_add(1, Ordering::Relaxed)

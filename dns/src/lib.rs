@@ -2,30 +2,49 @@
 //! everything else.
 //!
 //! ```text
-//!                  newest Snapshot ─┐
+//!                     NameChange ─► Names
 //!                                   ▼
 //!      query (UDP, TCP) ─► handler: ours? ──yes─► addresses, NODATA or NXDOMAIN, with authority
 //!                                   └─no─► client may recurse? ──yes─► upstreams, with a cache
 //!                                                              └─no─► REFUSED
 //! ```
 //!
-//! Names are looked up in the snapshot itself, so that a query sees one moment of the domain, a change of the domain
-//! costs nothing here, and a name takes no memory here. Sockets are bound before anything is served: a port already
-//! taken is an error at start.
+//! The table of names is changed by whoever knows when the gateway can serve a name, and a query sees all changes of one
+//! moment or none. Sockets are bound before anything is served: a port already taken is an error at start.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod address;
+mod answer;
+mod client;
 mod cookies;
+mod edns;
+mod explain;
+mod fast;
 mod forward;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
+mod intake;
+mod master_file;
 mod metrics;
 mod query_log;
 mod rate_limit;
 mod reply;
 mod server;
+mod sockets;
 mod table;
+mod tcp;
+mod udp;
+mod zone;
 
+pub use explain::{Explanation, NameKind};
+pub use forward::{Rebinding, Settings as ForwardSettings, Upstreams};
+pub use master_file::render_master_file;
 pub use metrics::{CacheUse, LATENCY_BOUNDS, Limited, Metrics, Responses, UpstreamUse};
 pub use query_log::{How, QueryEntry, QueryLog, Transport};
-pub use server::{BindError, Bound, ServeError, Settings, Upstreams, bind, loopback_subnets};
-pub use table::{DEFAULT_TTL, NameChange, Names, ZoneSettings};
+pub use server::{ServeError, Settings, loopback_subnets};
+pub use sockets::{BindError, Bound, bind};
+pub use table::{Counts, NameChange, Names};
+pub use zone::{DEFAULT_TTL, ZoneSettings};

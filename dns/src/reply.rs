@@ -1,19 +1,17 @@
 //! The way from a reply to a DNS message: header, EDNS(0), truncation.
 
-use hickory_proto::op::{Edns, Header, HeaderCounts, Metadata, ResponseCode};
+use hickory_proto::op::{Edns, Metadata, ResponseCode};
 use hickory_proto::rr::Record;
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::BinEncoder;
 use hickory_server::net::xfer::Protocol;
-use hickory_server::server::{Request, ResponseHandler, ResponseInfo};
+use hickory_server::server::Request;
 use hickory_server::zone_handler::MessageResponseBuilder;
-use tracing::debug;
+
+use crate::query_log::How;
 
 /// The largest message sent over UDP: what passes nearly every path in one piece (DNS flag day 2020).
-const MAX_UDP_PAYLOAD: u16 = 1232;
-
-/// So many addresses fit into 512 bytes, whatever the length of their name: 12 of header, 259 of question, 28 for each
-/// address of IPv6, 11 of OPT.
-const ALWAYS_FIT: usize = 8;
+pub(crate) const MAX_UDP_PAYLOAD: u16 = 1232;
 
 /// What a query gets.
 #[derive(Debug, Default)]
@@ -24,7 +22,28 @@ pub(crate) struct Reply {
     pub(crate) answers: Vec<Record>,
     /// The SOA of a negative answer.
     pub(crate) authority: Vec<Record>,
+    /// What the client will ask for next. It is left out where there is no room for it.
+    pub(crate) additional: Vec<Record>,
+    /// What the code does not tell, for clients that speak EDNS(0).
+    pub(crate) extended_error: Option<ExtendedError>,
+    /// Whether the client has to ask again over TCP.
+    pub(crate) truncated: bool,
+    /// Where it comes from.
+    pub(crate) how: How,
 }
+
+/// The extended DNS errors (RFC 8914, 4) of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExtendedError {
+    StaleAnswer = 3,
+    CachedError = 13,
+    Filtered = 17,
+    StaleNxDomain = 19,
+    NoReachableAuthority = 22,
+}
+
+/// The EDNS(0) option of extended errors (RFC 8914, 2).
+const EXTENDED_ERROR: u16 = 15;
 
 impl Reply {
     /// A reply without records.
@@ -32,55 +51,65 @@ impl Reply {
         Self { code, ..Self::default() }
     }
 
-    /// Sends it to the client of `request`, cut to what that client takes.
-    pub(crate) async fn send<R: ResponseHandler>(
+    /// The reply to the question that these records led away from.
+    pub(crate) fn behind(mut self, aliases: Vec<Record>) -> Self {
+        // The name that was asked for is the first one (RFC 1035, 4.1.1).
+        self.authoritative |= !aliases.is_empty();
+        self.answers.splice(..0, aliases);
+        self
+    }
+
+    /// A reply that says nothing but to ask again over TCP.
+    pub(crate) fn limited() -> Self {
+        Self { truncated: true, how: How::Limited, ..Self::default() }
+    }
+
+    /// The response to `request`, cut to what its client takes. `edns` is the OPT record for clients that sent one.
+    pub(crate) fn encode(
         mut self,
         request: &Request,
         recursion_available: bool,
-        mut handle: R,
-    ) -> ResponseInfo {
+        mut edns: Option<Edns>,
+    ) -> Vec<u8> {
+        if let (Some(edns), Some(error)) = (&mut edns, self.extended_error) {
+            let info_code = (error as u16).to_be_bytes().to_vec();
+            edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, info_code));
+        }
+        let edns = edns.as_ref();
+        let (whole, fits) = self.emit(request, recursion_available, edns);
+        if fits {
+            return whole;
+        }
+        self.additional.clear();
+        let (without_additional, fits) = self.emit(request, recursion_available, edns);
+        if fits || request.protocol() != Protocol::Udp {
+            return without_additional;
+        }
+        // The library fills the message and leaves no room for OPT, which RFC 6891, 6.1.1 demands. Clients ignore what
+        // is in a truncated message anyway (RFC 2181, 9).
+        self.answers.clear();
+        self.authority.clear();
+        self.truncated = true;
+        self.emit(request, recursion_available, edns).0
+    }
+
+    /// The message as far as it fits, and whether all of it does.
+    fn emit(&self, request: &Request, recursion_available: bool, edns: Option<&Edns>) -> (Vec<u8>, bool) {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.response_code = self.code;
         metadata.authoritative = self.authoritative;
         metadata.recursion_available = recursion_available;
-        let edns = request.edns.as_ref().map(edns_reply);
-
-        if request.protocol() == Protocol::Udp && self.overflows(request, metadata, edns.as_ref()) {
-            // The server library would fill the message and leave no room for OPT, which RFC 6891, 6.1.1 demands.
-            // Clients ignore what is in a truncated message anyway (RFC 2181, 9).
-            self.answers.clear();
-            self.authority.clear();
-            metadata.truncation = true;
-        }
-        let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
-            metadata,
-            &self.answers,
-            &self.authority,
-            [],
-            [],
-        );
-        handle.send_response(response).await.unwrap_or_else(|error| {
-            debug!(%error, client = %request.src(), "cannot send a response");
-            Header { metadata, counts: HeaderCounts::default() }.into()
-        })
+        metadata.truncation = self.truncated;
+        let mut bytes = Vec::with_capacity(512);
+        let mut encoder = BinEncoder::new(&mut bytes);
+        encoder.set_max_size(match request.protocol() {
+            Protocol::Udp => request.max_payload().min(MAX_UDP_PAYLOAD),
+            _ => u16::MAX,
+        });
+        let sent = MessageResponseBuilder::new(&request.queries, edns)
+            .build(metadata, &self.answers, &self.authority, [], &self.additional)
+            .destructive_emit(&mut encoder);
+        let fits = sent.is_ok_and(|sent| sent.truncation == self.truncated);
+        (bytes, fits)
     }
-
-    fn overflows(&self, request: &Request, metadata: Metadata, edns: Option<&Edns>) -> bool {
-        if self.authoritative && self.answers.len() <= ALWAYS_FIT {
-            return false;
-        }
-        let mut bytes = Vec::new();
-        let encoded = MessageResponseBuilder::new(&request.queries, edns)
-            .build(metadata, &self.answers, &self.authority, [], [])
-            .destructive_emit(&mut BinEncoder::new(&mut bytes));
-        encoded.is_err() || bytes.len() > usize::from(edns.map_or(512, Edns::max_payload))
-    }
-}
-
-/// The OPT record that answers a client's one. Its payload size is what the server library cuts UDP messages to.
-fn edns_reply(client: &Edns) -> Edns {
-    let mut edns = Edns::new();
-    edns.set_max_payload(client.max_payload().min(MAX_UDP_PAYLOAD));
-    edns.set_dnssec_ok(client.flags().dnssec_ok);
-    edns
 }

@@ -1,23 +1,33 @@
-//! Sockets, and the life of the server on them.
+//! The life of the server on its sockets.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hickory_server::Server;
-use hickory_server::net::NetError;
 use ipnet::IpNet;
-use tokio::net::{TcpListener, UdpSocket};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use crate::cookies::Cookies;
+use crate::edns::Options;
 use crate::forward::{self, Forwarder};
 use crate::handler::{Handler, Rotation};
 use crate::metrics::Metrics;
+use crate::query_log::QueryLog;
+use crate::rate_limit::RateLimiter;
+use crate::sockets::Bound;
 use crate::table::Names;
+use crate::tcp::Acceptor;
+use crate::udp::{MAX_FORWARDED, Shared, Worker};
 
 /// How a server behaves.
 #[derive(Clone, Debug)]
@@ -26,6 +36,11 @@ pub struct Settings {
     pub recursion_subnets: Vec<IpNet>,
     /// How those are resolved.
     pub forward: forward::Settings,
+    /// Responses over UDP in a second for each network (/24 of IPv4, /56 of IPv6) of clients that may not ask for names
+    /// of others; `None`: as many as they ask for. Clients with a cookie of this server (RFC 7873) are not limited.
+    pub responses_per_second: Option<NonZeroU32>,
+    /// Which of several servers this is, for clients that may ask for names of others (RFC 5001).
+    pub nsid: Option<Box<str>>,
     /// How long a TCP connection may stay without a query.
     pub tcp_idle: Duration,
     /// How long queries at hand may take after the shutdown began.
@@ -35,53 +50,26 @@ pub struct Settings {
 /// Why a server ended on its own.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The sockets failed for good.
-    #[error("the DNS sockets failed: {0}")]
-    Sockets(NetError),
+    /// The system has no random numbers for the secret of the cookies.
+    #[error("cannot make DNS cookies: {0}")]
+    Random(getrandom::Error),
+    /// The sockets cannot be set up.
+    #[error("cannot set up the DNS sockets: {0}")]
+    Sockets(io::Error),
+    /// A part of the server panicked.
+    #[error("the DNS server failed: {0}")]
+    Panic(JoinError),
 }
-
-/// Sockets that are bound and not served yet.
-#[derive(Debug)]
-pub struct Bound {
-    address: SocketAddr,
-    udp: UdpSocket,
-    tcp: TcpListener,
-}
-
-/// With port 0, the system chooses a port for UDP, which may be taken for TCP: so many are tried.
-const PORT_TRIES: usize = 16;
-
-/// Responses that wait for a TCP client to read; it is then not read from either.
-const TCP_RESPONSES: usize = 32;
-
-/// The server library sends from a queue which its shutdown drops: time for the last responses to leave it.
-const FLUSH: Duration = Duration::from_millis(10);
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             recursion_subnets: loopback_subnets(),
             forward: forward::Settings::default(),
+            responses_per_second: NonZeroU32::new(200),
+            nsid: None,
             tcp_idle: Duration::from_secs(10),
             drain: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Binds `address` for UDP and TCP. Port 0 means any port that is free for both.
-///
-/// # Errors
-/// Where the port is taken, not allowed, or the address is not of this host.
-pub async fn bind(address: SocketAddr) -> Result<Bound, BindError> {
-    let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
-    loop {
-        match bind_both(address).await {
-            Err(BindError { transport: "TCP", source, .. })
-                if source.kind() == io::ErrorKind::AddrInUse && tries > 1 =>
-            {
-                tries -= 1;
-            }
-            result => return result,
         }
     }
 }
@@ -94,54 +82,75 @@ pub fn loopback_subnets() -> Vec<IpNet> {
 }
 
 impl Bound {
-    /// The address that was bound.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Answers from `names` until `shutdown`; then queries at hand are finished within
-    /// [`Settings::drain`]. Dropping the future closes the sockets at once.
+    /// Answers from `names` until `shutdown`; then queries at hand are finished within [`Settings::drain`]. Whoever
+    /// subscribes to `queries` sees them all. Dropping the future closes the sockets within a moment.
     ///
     /// # Errors
-    /// Where the sockets fail.
+    /// Where the sockets cannot be set up, or the server fails.
     pub async fn serve(
         self,
         settings: Settings,
         names: Names,
         metrics: Arc<Metrics>,
+        queries: QueryLog,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
-        let in_flight = TaskTracker::new();
-        let mut server = Server::new(Handler {
+        let cookies = Cookies::random().map_err(ServeError::Random)?;
+        let handler = Arc::new(Handler {
             names,
-            forwarder: Forwarder::new(settings.forward, self.address, Arc::clone(&metrics)),
+            forwarder: Forwarder::new(settings.forward, self.local_addr(), Arc::clone(&metrics)),
             recursion_subnets: settings.recursion_subnets,
+            limiter: settings.responses_per_second.map(RateLimiter::new),
+            options: Options { cookies, nsid: settings.nsid },
             rotation: Rotation::default(),
             metrics,
-            in_flight: in_flight.clone(),
+            log: queries,
         });
-        server.register_socket(self.udp);
-        server.register_listener(self.tcp, settings.tcp_idle, TCP_RESPONSES);
+        let (busy, end, stop) = (TaskTracker::new(), CancellationToken::new(), StopOnDrop::default());
+        let _end_on_drop = end.clone().drop_guard();
+        let shared = Shared {
+            handler: Arc::clone(&handler),
+            runtime: Handle::current(),
+            busy: busy.clone(),
+            room: Arc::new(Semaphore::new(MAX_FORWARDED)),
+            end: end.clone(),
+            stop: Arc::clone(&stop.0),
+        };
+        let mut parts = JoinSet::new();
+        for socket in self.udp {
+            let worker = Worker::new(socket, shared.clone()).map_err(ServeError::Sockets)?;
+            parts.spawn_blocking(|| worker.run());
+        }
+        self.tcp.set_nonblocking(true).map_err(ServeError::Sockets)?;
+        let listener = TcpListener::from_std(self.tcp).map_err(ServeError::Sockets)?;
+        let acceptor = Acceptor { handler, idle: settings.tcp_idle, busy: busy.clone(), end: end.clone() };
+        parts.spawn(Arc::new(acceptor).run(listener));
 
         tokio::select! {
-            result = server.block_until_done() => return result.map_err(ServeError::Sockets),
+            Some(Err(error)) = parts.join_next() => return Err(ServeError::Panic(error)),
             () = shutdown.cancelled() => {}
         }
-        in_flight.close();
-        if timeout(settings.drain, in_flight.wait()).await.is_err() {
-            debug!(queries = in_flight.len(), "DNS queries were not finished in time");
+        busy.close();
+        if timeout(settings.drain, busy.wait()).await.is_err() {
+            debug!(queries = busy.len(), "DNS queries were not finished in time");
         }
-        sleep(FLUSH).await;
-        server.shutdown_gracefully().await.map_err(ServeError::Sockets)
+        end.cancel();
+        drop(stop);
+        while let Some(ended) = parts.join_next().await {
+            ended.map_err(ServeError::Panic)?;
+        }
+        // What was not finished holds a socket until it is gone.
+        busy.wait().await;
+        Ok(())
     }
 }
 
-async fn bind_both(address: SocketAddr) -> Result<Bound, BindError> {
-    let udp_error = |source| BindError { address, transport: "UDP", source };
-    let udp = UdpSocket::bind(address).await.map_err(udp_error)?;
-    let address = udp.local_addr().map_err(udp_error)?;
-    let tcp =
-        TcpListener::bind(address).await.map_err(|source| BindError { address, transport: "TCP", source })?;
-    Ok(Bound { address, udp, tcp })
+/// Ends the workers when it is dropped.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

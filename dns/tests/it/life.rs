@@ -1,12 +1,13 @@
 //! Binding, draining, ending.
 
 use std::io::ErrorKind;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use networkmesh_dns::{Settings, bind};
+use networkmesh_dns::{BindError, Settings, bind};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
@@ -16,16 +17,18 @@ use crate::support::{
     LOOPBACK, Server, alone, ask, domain, forwarding_to, patiently, query, reply_to, upstream,
 };
 
+const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
 #[tokio::test]
 async fn a_port_taken_for_either_transport_is_an_error_that_names_it() {
     let udp = UdpSocket::bind(LOOPBACK).await.unwrap();
-    let error = bind(udp.local_addr().unwrap()).await.unwrap_err();
-    assert_eq!((error.transport, error.source.kind()), ("UDP", ErrorKind::AddrInUse));
+    let error = bind(udp.local_addr().unwrap(), ONE).unwrap_err();
+    assert_eq!(refusal(&error), ("UDP", ErrorKind::AddrInUse));
     assert!(error.to_string().contains(&udp.local_addr().unwrap().to_string()), "{error}");
 
     let tcp = TcpListener::bind(LOOPBACK).await.unwrap();
-    let error = bind(tcp.local_addr().unwrap()).await.unwrap_err();
-    assert_eq!((error.transport, error.source.kind()), ("TCP", ErrorKind::AddrInUse));
+    let error = bind(tcp.local_addr().unwrap(), ONE).unwrap_err();
+    assert_eq!(refusal(&error), ("TCP", ErrorKind::AddrInUse));
 }
 
 #[tokio::test]
@@ -43,7 +46,8 @@ async fn a_query_at_hand_is_answered_before_the_server_ends() {
         let reply = reply_to(&query, ResponseCode::NXDomain).to_vec().unwrap();
         slow.send_to(&reply, client).await.unwrap();
     });
-    let settings = Settings { upstream_timeout: Duration::from_secs(10), ..forwarding_to(&[slow_address]) };
+    let mut settings = forwarding_to(&[slow_address]);
+    settings.forward.timeout = Duration::from_secs(10);
     let mut server = Server::start(domain("alice", &[]), settings).await;
 
     let client = tokio::spawn(async move { ask(server.address, "example.com.", RecordType::A).await });
@@ -56,7 +60,7 @@ async fn a_query_at_hand_is_answered_before_the_server_ends() {
     let reply = client.await.unwrap();
     assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
     patiently(server.task).await.unwrap().unwrap();
-    bind(server.address).await.expect("the port is free again");
+    bind(server.address, ONE).expect("the port is free again");
 }
 
 #[tokio::test]
@@ -68,11 +72,8 @@ async fn a_query_that_takes_too_long_does_not_hold_the_server_up() {
         None
     })
     .await;
-    let settings = Settings {
-        upstream_timeout: Duration::from_secs(600),
-        drain: Duration::from_millis(10),
-        ..forwarding_to(&[silent])
-    };
+    let mut settings = Settings { drain: Duration::from_millis(10), ..forwarding_to(&[silent]) };
+    settings.forward.timeout = Duration::from_secs(600);
     let server = Server::start(domain("alice", &[]), settings).await;
     let client = UdpSocket::bind(LOOPBACK).await.unwrap();
     client.send_to(&query("example.com.", RecordType::A).to_vec().unwrap(), server.address).await.unwrap();
@@ -87,4 +88,11 @@ async fn an_idle_tcp_connection_is_closed() {
     let server = Server::start(domain("alice", &[]), settings).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(patiently(stream.read(&mut [0; 16])).await.unwrap(), 0);
+}
+
+fn refusal(error: &BindError) -> (&'static str, ErrorKind) {
+    match error {
+        BindError::Socket { transport, source, .. } => (transport, source.kind()),
+        other => panic!("{other}"),
+    }
 }

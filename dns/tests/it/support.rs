@@ -2,10 +2,14 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns::{DEFAULT_TTL, Metrics, NameChange, Names, ServeError, Settings, Upstreams, ZoneSettings};
+use dns::{
+    DEFAULT_TTL, ForwardSettings, Metrics, NameChange, Names, QueryLog, ServeError, Settings, Upstreams,
+    ZoneSettings,
+};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use model::{Access, Affinity, PortScope, Protocol, Service};
@@ -25,13 +29,14 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) names: Names,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) queries: QueryLog,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Server {
     pub(crate) async fn start(names: Names, settings: Settings) -> Self {
-        let bound = dns::bind(LOOPBACK).await.unwrap();
+        let bound = dns::bind(LOOPBACK, NonZeroUsize::MIN).unwrap();
         Self::serve(bound, names, settings)
     }
 
@@ -39,8 +44,15 @@ impl Server {
         let address = bound.local_addr();
         let metrics = Arc::<Metrics>::default();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(bound.serve(settings, names.clone(), Arc::clone(&metrics), shutdown.clone()));
-        Self { address, names, metrics, shutdown, task }
+        let queries = QueryLog::default();
+        let task = tokio::spawn(bound.serve(
+            settings,
+            names.clone(),
+            Arc::clone(&metrics),
+            queries.clone(),
+            shutdown.clone(),
+        ));
+        Self { address, names, metrics, queries, shutdown, task }
     }
 
     /// Queries that were answered so far.
@@ -55,11 +67,12 @@ impl Server {
 
 /// Settings that ask `upstreams`, impatiently.
 pub(crate) fn forwarding_to(upstreams: &[SocketAddr]) -> Settings {
-    Settings {
+    let forward = ForwardSettings {
         upstreams: Upstreams::Servers(upstreams.to_vec()),
-        upstream_timeout: Duration::from_millis(300),
-        ..Settings::default()
-    }
+        timeout: Duration::from_millis(300),
+        ..ForwardSettings::default()
+    };
+    Settings { forward, ..Settings::default() }
 }
 
 /// Settings without upstreams.

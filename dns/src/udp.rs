@@ -1,0 +1,191 @@
+//! Queries over UDP: threads that answer what they can at once, and leave what takes time to tasks.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::Request;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::client::Client;
+use crate::fast::{Query, Responder};
+use crate::handler::{Handler, Outcome};
+use crate::intake::{MAX_REQUEST, Received, is_answerable, read};
+use crate::metrics::ResponseCounters;
+use crate::query_log::{How, Transport};
+use crate::rate_limit::Verdict;
+use crate::reply::{MAX_UDP_PAYLOAD, Reply};
+
+/// What the workers of a server share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) handler: Arc<Handler>,
+    pub(crate) runtime: Handle,
+    /// Queries at hand.
+    pub(crate) busy: TaskTracker,
+    /// For queries that wait for upstreams.
+    pub(crate) room: Arc<Semaphore>,
+    /// Ends queries that take too long.
+    pub(crate) end: CancellationToken,
+    /// Ends the workers.
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// Answers the packets of one socket.
+pub(crate) struct Worker {
+    socket: Arc<UdpSocket>,
+    shared: Shared,
+    responder: Responder,
+    counters: Arc<ResponseCounters>,
+}
+
+/// Queries that wait for upstreams at one time; further ones get SERVFAIL.
+pub(crate) const MAX_FORWARDED: usize = 2048;
+
+/// How long a worker may take to notice that it should end.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// After an error of the socket, which may come again at once.
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl Worker {
+    /// # Errors
+    /// Where the socket cannot be set up.
+    pub(crate) fn new(socket: UdpSocket, shared: Shared) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(STOP_CHECK))?;
+        socket.set_write_timeout(Some(STOP_CHECK))?;
+        let responder = Responder::new(&shared.handler.names.read());
+        let counters = shared.handler.metrics.worker();
+        Ok(Self { socket: Arc::new(socket), shared, responder, counters })
+    }
+
+    /// Answers until it is told to stop. This blocks the thread.
+    pub(crate) fn run(mut self) {
+        let mut packet = [0; MAX_REQUEST];
+        let mut response = [0; MAX_UDP_PAYLOAD as usize];
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            match self.socket.recv_from(&mut packet) {
+                Ok((length, source)) if is_answerable(source) => {
+                    self.serve(&packet[..length], source, &mut response);
+                }
+                Ok(_) => {}
+                Err(error) if is_no_failure(&error) => {}
+                Err(error) => {
+                    debug!(%error, "cannot receive over UDP");
+                    sleep(PAUSE);
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, packet: &[u8], source: SocketAddr, response: &mut [u8]) {
+        let client = self.shared.handler.client(source);
+        if !self.serve_fast(packet, source, &client, response) {
+            self.serve_slowly(packet, source, &client);
+        }
+    }
+
+    /// Whether it was a plain query, and all is done.
+    fn serve_fast(
+        &mut self,
+        packet: &[u8],
+        source: SocketAddr,
+        client: &Client,
+        response: &mut [u8],
+    ) -> bool {
+        let handler = &*self.shared.handler;
+        let Some(query) = Query::read(packet) else { return false };
+        let start = handler.log.is_wanted().then(Instant::now);
+        let written = self.responder.answer(&query, &handler.names.read(), client.may_recurse, response);
+        let Some(written) = written else { return false };
+        let (length, code, how) = match handler.verdict(client) {
+            Verdict::Send => (Some(written.length), written.code, How::Table),
+            Verdict::Truncate => {
+                (query.truncate(client.may_recurse, response), ResponseCode::NoError, How::Limited)
+            }
+            Verdict::Drop => (None, ResponseCode::NoError, How::Limited),
+        };
+        if let Some(response) = length.and_then(|length| response.get(..length)) {
+            self.counters.count(code, query.record_type(), Transport::Udp);
+            send(&self.socket, response, source);
+        }
+        if let Some(start) = start
+            && let Received::Request(request) = read(packet, source, Protocol::Udp)
+        {
+            handler.tell(&request, client, length.map(|_| code), how, start);
+        }
+        true
+    }
+
+    fn serve_slowly(&self, packet: &[u8], source: SocketAddr, client: &Client) {
+        let handler = &self.shared.handler;
+        let start = Instant::now();
+        match read(packet, source, Protocol::Udp) {
+            Received::Noise => {}
+            Received::Malformed(response) => {
+                if handler.verdict(client) == Verdict::Send {
+                    self.counters.count(ResponseCode::FormErr, RecordType::ZERO, Transport::Udp);
+                    send(&self.socket, &response, source);
+                }
+            }
+            Received::Request(request) => self.serve_request(request, *client, start),
+        }
+    }
+
+    fn serve_request(&self, request: Box<Request>, client: Client, start: Instant) {
+        let handler = &self.shared.handler;
+        let verdict = if handler.options.knows(request.edns.as_ref(), client.address) {
+            Verdict::Send
+        } else {
+            handler.verdict(&client)
+        };
+        let reply = match verdict {
+            Verdict::Send => match handler.outcome(&request, &client) {
+                Outcome::Reply(reply) => reply,
+                Outcome::Forward(forward) => {
+                    let Ok(room) = Arc::clone(&self.shared.room).try_acquire_owned() else {
+                        let reply = Reply::error(ResponseCode::ServFail);
+                        let response = handler.finish(&request, &client, reply, start);
+                        return send(&self.socket, &response, request.src());
+                    };
+                    let (handler, socket) = (Arc::clone(handler), Arc::clone(&self.socket));
+                    let task = async move {
+                        let reply = handler.forward(&request, forward).await;
+                        send(&socket, &handler.finish(&request, &client, reply, start), request.src());
+                        drop(room);
+                    };
+                    let task = self.shared.end.clone().run_until_cancelled_owned(task);
+                    self.shared.runtime.spawn(self.shared.busy.track_future(task));
+                    return;
+                }
+            },
+            Verdict::Truncate => Reply::limited(),
+            Verdict::Drop => return handler.tell(&request, &client, None, How::Limited, start),
+        };
+        send(&self.socket, &handler.finish(&request, &client, reply, start), request.src());
+    }
+}
+
+/// A packet that cannot be sent is lost, as packets are; clients ask again.
+fn send(socket: &UdpSocket, response: &[u8], client: SocketAddr) {
+    if let Err(error) = socket.send_to(response, client) {
+        debug!(%error, %client, "cannot send a response");
+    }
+}
+
+/// Nothing came in time, or an earlier response did not arrive.
+fn is_no_failure(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), ConnectionRefused | Interrupted | TimedOut | WouldBlock)
+}
