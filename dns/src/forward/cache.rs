@@ -77,7 +77,7 @@ impl Question {
     }
 
     /// The same of another name.
-    pub(super) fn at(&self, name: Name) -> Self {
+    pub(super) fn at(&self, name: &Name) -> Self {
         Self { name: name.to_lowercase(), ..self.clone() }
     }
 
@@ -109,11 +109,7 @@ impl Question {
 impl Cache {
     /// An empty cache that keeps answers so long after their end.
     pub(super) fn new(stale: Duration) -> Self {
-        let entries = Moka::builder()
-            .max_capacity(MAX_SIZE)
-            .weigher(|question, entry| weight(question, entry))
-            .expire_after(AtEnd)
-            .build();
+        let entries = Moka::builder().max_capacity(MAX_SIZE).weigher(weight).expire_after(AtEnd).build();
         Self { entries, stale }
     }
 
@@ -153,11 +149,6 @@ impl Cache {
             }
         };
         self.entries.insert(question.clone(), entry);
-    }
-
-    /// The number of answers, and the memory that they take in bytes.
-    pub(super) fn size(&self) -> (u64, u64) {
-        (self.entries.entry_count(), self.entries.weighted_size())
     }
 }
 
@@ -220,9 +211,12 @@ mod tests {
             cache.store(&question, &packed(&question, 3600, 200));
         }
         cache.entries.run_pending_tasks();
-        let (entries, size) = cache.size();
+        let (entries, size) = (cache.entries.entry_count(), cache.entries.weighted_size());
         assert!(size <= MAX_SIZE, "{size} bytes");
-        assert!(size > MAX_SIZE / 2 && entries > 1000, "{entries} answers of {size} bytes are hardly a cache");
+        assert!(
+            size > MAX_SIZE / 2 && entries > 1000,
+            "{entries} answers of {size} bytes are hardly a cache"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -88,8 +88,9 @@ type Lookup = watch::Receiver<Option<Option<Arc<Packed>>>>;
 
 const MAX_WAITING: usize = 1024;
 
-/// Lookups at one time. There may be more than clients that wait: those who got an old answer do not.
-const MAX_LOOKUPS: usize = 2048;
+/// Lookups at one time. While no upstream answers, each holds a few sockets, and a process may have 1024 files open
+/// unless its service manager allows more.
+const MAX_LOOKUPS: usize = 256;
 
 /// How long a client waits before it gets an answer whose time is over: less than the time after which most clients
 /// ask again (RFC 8767, 5).
@@ -232,7 +233,7 @@ impl Shared {
         let mut whole = self.servers.ask(question, deadline).await?;
         for _ in 0..MAX_FOLLOWED {
             let Some(target) = dangling_alias(question, &whole) else { break };
-            let mut rest = self.servers.ask(&question.at(target), deadline).await?;
+            let mut rest = self.servers.ask(&question.at(&target), deadline).await?;
             whole.answers.append(&mut rest.answers);
             whole.authorities = rest.authorities;
             whole.metadata.response_code = rest.metadata.response_code;

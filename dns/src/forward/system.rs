@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn the_servers_of_a_resolv_conf_are_asked_at_the_port_of_dns() {
-        let content = "search a.example b.example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\noptions ndots:5\n";
+        let content =
+            "search a.example b.example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\noptions ndots:5\n";
         assert_eq!(servers(content), ["192.0.2.1:53", "[2001:db8::1]:53"]);
     }
 
