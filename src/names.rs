@@ -14,7 +14,7 @@ mod book;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dns::{NameChange, Names};
+use dns::Names;
 use envoy::{Owner, Translator};
 use jiff::Timestamp;
 use model::Snapshot;

@@ -241,9 +241,7 @@ pub(crate) fn needs(
     };
     let owners = [Some(owner), beside.as_ref().filter(|beside| *beside != owner)];
     let resources = owners.into_iter().flatten().flat_map(|owner| translator.resources_of(owner, snapshot));
-    resources
-        .filter_map(|(type_url, name)| Some((ResourceType::from_type_url(type_url)?, name)))
-        .collect()
+    resources.filter_map(|(type_url, name)| Some((ResourceType::from_type_url(type_url)?, name))).collect()
 }
 
 fn accepts(snapshot: &Snapshot, source: &DomainId, token: &Token) -> bool {
@@ -278,6 +276,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::app::Identity;
+    use crate::harness::domain::service_manifest;
 
     /// What a gateway that nobody starts proves itself with.
     pub(crate) fn certificates(identity: &Identity) -> Certificates {
@@ -328,14 +327,25 @@ pub(crate) mod tests {
         })
     }
 
+    /// A service at this address, with or without the label for which its name leads to the gateway.
+    pub(crate) fn service(name: &str, through_gateway: bool, address: &str) -> Value {
+        let mut manifest = service_manifest(name, &[address.parse().expect("an address")]);
+        if through_gateway {
+            let label = "kuscia.secretflow/loadbalancer";
+            manifest["items"][0]["metadata"]["labels"][label] = "domainroute".into();
+        }
+        manifest
+    }
+
     /// What `domain` makes of the manifests.
     pub(crate) fn snapshot(domain: &str, manifests: &[Value]) -> Arc<Snapshot> {
         let id: DomainId = domain.parse().expect("a domain ID");
         let mut index = Index::new(id, certs::DomainKey::generate().expect("a key"), []);
         for manifest in manifests {
-            let documents = read_manifests(&manifest.to_string(), domain).expect("a manifest");
-            let [Document::Read { object, .. }] = documents.as_slice() else { panic!("{manifest}") };
-            index.apply(Event::Apply(object.clone()));
+            for document in read_manifests(&manifest.to_string(), domain).expect("a manifest") {
+                let Document::Read { object, .. } = document else { panic!("{manifest}") };
+                index.apply(Event::Apply(object));
+            }
         }
         index.commit(Timestamp::UNIX_EPOCH).0.expect("a snapshot")
     }

@@ -137,3 +137,115 @@ fn leading(service: &Arc<Service>, shown: Lead) -> Arc<Service> {
     }
     Arc::new(Service { through_gateway: shown == Lead::Gateway, ..Service::clone(service) })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::program::tests::{open_route, service, snapshot, translator};
+
+    /// Domain alice, step by step.
+    struct Alice(Book);
+
+    impl Alice {
+        fn new() -> Self {
+            let empty = Snapshot::empty("alice".parse().expect("a domain ID"));
+            Self(Book::new(translator(&empty.domain), empty))
+        }
+
+        /// What changes once the objects of the domain are these.
+        fn follow(&mut self, manifests: &[Value]) -> Vec<String> {
+            shown(&self.0.follow(snapshot("alice", manifests), Timestamp::UNIX_EPOCH))
+        }
+
+        /// What changes once gateways serve what needs this resource.
+        fn serve(&mut self, resource: &str) -> Vec<String> {
+            let needs = |waiting: &Waiting| waiting.resources.iter().any(|(_, name)| name == resource);
+            shown(&self.0.take_served(needs))
+        }
+    }
+
+    fn shown(changes: &[NameChange]) -> Vec<String> {
+        let show = |change: &NameChange| match change {
+            NameChange::Service(service) if service.through_gateway => {
+                format!("{} gateway", service.name.as_str())
+            }
+            NameChange::Service(service) => format!("{} {:?}", service.name.as_str(), service.endpoints),
+            NameChange::NoService(name) => format!("no {}", name.as_str()),
+            NameChange::Route(domain) => format!("*.{domain}"),
+            NameChange::NoRoute(domain) => format!("no *.{domain}"),
+        };
+        changes.iter().map(show).collect()
+    }
+
+    #[test]
+    fn what_is_new_is_shown_once_it_is_served() {
+        let mut alice = Alice::new();
+        let manifests = [
+            service("web", false, "10.0.0.1:80"),
+            service("inner", true, "10.0.0.2:80"),
+            open_route("alice", "bob", None),
+            open_route("carol", "alice", None),
+        ];
+        assert_eq!(alice.follow(&manifests), [""; 0]);
+        assert!(alice.0.is_any_open());
+        assert_eq!(alice.serve("svc|web.alice.svc"), ["web [10.0.0.1:80]"]);
+        assert_eq!(alice.serve("svc|inner.alice.svc"), ["inner gateway"]);
+        assert_eq!(alice.serve("alice-to-bob-http"), ["*.bob"]);
+        assert!(!alice.0.is_any_open(), "a way in is no name");
+    }
+
+    #[test]
+    fn a_detour_needs_the_cluster_of_its_first_gateway() {
+        let mut alice = Alice::new();
+        let routes = [open_route("alice", "bob", None), open_route("alice", "carol", Some("bob"))];
+        alice.follow(&routes);
+        assert_eq!(alice.serve("to|carol"), ["*.carol"]);
+        alice.follow(&[]);
+        alice.follow(&routes);
+        assert_eq!(alice.serve("alice-to-bob-http"), ["*.bob", "*.carol"]);
+    }
+
+    #[test]
+    fn new_addresses_of_what_is_shown_are_shown_at_once() {
+        let mut alice = Alice::new();
+        alice.follow(&[service("web", false, "10.0.0.1:80")]);
+        assert_eq!(alice.follow(&[service("web", false, "10.0.0.2:80")]), [""; 0], "it is not shown yet");
+        assert_eq!(alice.serve("svc|web.alice.svc"), ["web [10.0.0.2:80]"]);
+        assert_eq!(alice.follow(&[service("web", false, "10.0.0.3:80")]), ["web [10.0.0.3:80]"]);
+        assert!(!alice.0.is_any_open());
+    }
+
+    #[test]
+    fn a_name_leads_where_it_led_until_the_other_place_is_served() {
+        let mut alice = Alice::new();
+        alice.follow(&[service("web", false, "10.0.0.1:80")]);
+        alice.serve("svc|web.alice.svc");
+        assert_eq!(alice.follow(&[service("web", true, "10.0.0.1:80")]), ["web [10.0.0.1:80]"]);
+        assert_eq!(
+            alice.follow(&[service("web", true, "10.0.0.2:80")]),
+            ["web [10.0.0.2:80]"],
+            "it is at its new address meanwhile"
+        );
+        assert_eq!(alice.serve("svc|web.alice.svc"), ["web gateway"]);
+        assert_eq!(alice.follow(&[service("web", false, "10.0.0.2:80")]), ["web gateway"]);
+        assert_eq!(alice.follow(&[service("web", true, "10.0.0.2:80")]), ["web gateway"]);
+        assert!(!alice.0.is_any_open(), "the change was taken back");
+    }
+
+    #[test]
+    fn what_is_gone_is_hidden_at_once_and_waits_anew_when_it_is_back() {
+        let mut alice = Alice::new();
+        let manifests = [service("web", true, "10.0.0.1:80"), open_route("alice", "bob", None)];
+        for _ in 0..2 {
+            assert_eq!(alice.follow(&manifests), [""; 0]);
+            assert_eq!(alice.serve("svc|web.alice.svc"), ["web gateway"]);
+            assert_eq!(alice.serve("to|bob"), ["*.bob"]);
+            assert_eq!(alice.follow(&[]), ["no *.bob", "no web"]);
+        }
+        alice.follow(&manifests);
+        alice.follow(&[]);
+        assert!(!alice.0.is_any_open(), "nothing waits for what is gone");
+    }
+}

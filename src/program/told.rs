@@ -159,9 +159,7 @@ impl Told {
             return;
         }
         let service = match service.scope {
-            PortScope::Cluster => {
-                Arc::new(Service { scope: PortScope::Domain, ..Service::clone(&service) })
-            }
+            PortScope::Cluster => Arc::new(Service { scope: PortScope::Domain, ..Service::clone(&service) }),
             PortScope::Domain | PortScope::Local => service,
         };
         self.snapshot.services.insert(name.clone(), service);
@@ -181,5 +179,114 @@ impl Told {
             self.snapshot.outbound.remove(&destination);
             self.lingering.end(&Owner::Outbound(destination));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::program::tests::{open_route, service, snapshot};
+
+    const TTL: Duration = Duration::from_secs(5);
+
+    /// What alice's gateways are told, step by step.
+    struct Alice {
+        told: Told,
+        snapshot: Arc<Snapshot>,
+        now: Instant,
+    }
+
+    impl Alice {
+        fn new(manifests: &[Value]) -> Self {
+            let snapshot = snapshot("alice", manifests);
+            let told = Told::new(&snapshot, Lingering::new(TTL));
+            Self { told, snapshot, now: Instant::now() }
+        }
+
+        /// Makes these all the objects of the domain.
+        fn follow(&mut self, manifests: &[Value]) {
+            let old = std::mem::replace(&mut self.snapshot, snapshot("alice", manifests));
+            self.told.follow(&old, &self.snapshot, self.now);
+        }
+
+        /// What the gateways are told then: the names of services, of destinations and of sources.
+        fn told(&mut self, after: Duration) -> String {
+            self.now += after;
+            self.told.expire(self.now);
+            let Snapshot { services, outbound, inbound, .. } = self.told.snapshot();
+            let services = services.keys().map(|name| name.as_str().to_owned());
+            let outbound = outbound.keys().map(|destination| format!("to|{destination}"));
+            let inbound = inbound.keys().map(|source| format!("from|{source}"));
+            services.chain(outbound).chain(inbound).collect::<Vec<_>>().join(" ")
+        }
+    }
+
+    #[test]
+    fn what_a_name_led_to_the_gateway_for_stays_while_clients_may_call() {
+        let all = [
+            service("inner", true, "10.0.0.1:80"),
+            service("web", false, "10.0.0.1:80"),
+            open_route("alice", "bob", None),
+            open_route("bob", "alice", None),
+        ];
+        let mut alice = Alice::new(&all);
+        assert_eq!(alice.told(TTL), "inner web to|bob from|bob");
+        assert_eq!(alice.told.lingering().next_end(), None);
+        alice.follow(&[]);
+        assert_eq!(alice.told(TTL), "inner to|bob", "neither what led elsewhere, nor a way in");
+        let inner = Owner::Service("inner".parse().expect("a name"));
+        assert_eq!(alice.told.lingering().end_of(&inner), alice.told.lingering().next_end());
+        assert_eq!(alice.told(GRACE), "");
+        assert_eq!(alice.told.lingering().next_end(), None);
+    }
+
+    #[test]
+    fn a_service_that_is_gone_serves_nobody_from_elsewhere() {
+        let mut alice = Alice::new(&[service("inner", true, "10.0.0.1:80")]);
+        alice.follow(&[]);
+        let scope = |alice: &Alice| alice.told.snapshot().services["inner"].scope;
+        assert_eq!(scope(&alice), PortScope::Domain);
+        alice.follow(&[service("inner", true, "10.0.0.1:80")]);
+        assert_eq!(scope(&alice), PortScope::Cluster);
+    }
+
+    #[test]
+    fn what_takes_a_name_stays_as_long_as_it_is_there() {
+        let first = [service("inner", true, "10.0.0.1:80"), open_route("alice", "bob", None)];
+        let second = [service("inner", false, "10.0.0.2:80"), open_route("alice", "bob", None)];
+        let mut alice = Alice::new(&first);
+        alice.follow(&[]);
+        alice.follow(&second);
+        assert_eq!(alice.told.snapshot(), &*alice.snapshot);
+        assert_eq!(alice.told(2 * TTL), "inner to|bob");
+
+        alice.follow(&first);
+        alice.follow(&[]);
+        alice.told(TTL / 2);
+        alice.follow(&first);
+        alice.follow(&[]);
+        assert_eq!(alice.told(TTL), "inner to|bob", "the time begins anew");
+        assert_eq!(alice.told(GRACE), "");
+    }
+
+    #[test]
+    fn a_detour_goes_with_the_way_to_its_first_gateway() {
+        let to_bob = open_route("alice", "bob", None);
+        let both = [to_bob.clone(), open_route("alice", "carol", Some("bob"))];
+        let mut alice = Alice::new(&both);
+        alice.follow(&[]);
+        assert_eq!(alice.told(TTL), "to|bob to|carol");
+        assert_eq!(alice.told(GRACE), "");
+
+        alice.follow(&both);
+        alice.follow(std::slice::from_ref(&to_bob));
+        assert_eq!(alice.told(TTL), "to|bob to|carol");
+        let mut elsewhere = to_bob;
+        elsewhere["spec"]["endpoint"]["ports"][0]["protocol"] = "GRPC".into();
+        alice.follow(&[elsewhere]);
+        assert_eq!(alice.told(Duration::ZERO), "to|bob", "it would lead to a port that is not there");
+        assert_eq!(alice.told.lingering().next_end(), None);
     }
 }

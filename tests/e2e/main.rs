@@ -16,6 +16,7 @@ mod demo;
 mod dns;
 mod dns_commands;
 mod dns_conformance;
+mod dns_names;
 mod endpoints;
 mod faults;
 mod figures;

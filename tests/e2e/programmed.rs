@@ -80,7 +80,10 @@ async fn programmed(domain: &Domain, route: &str, is: impl Fn(&Condition) -> boo
 }
 
 /// A second gateway of `domain`, which asks for these resources and rejects whatever comes.
-async fn connect_and_reject(domain: &Domain, resources: &[(ResourceType, &str)]) -> JoinHandle<()> {
+pub(crate) async fn connect_and_reject(
+    domain: &Domain,
+    resources: &[(ResourceType, &str)],
+) -> JoinHandle<()> {
     let socket = domain.folder.join("xds.sock");
     let channel =
         Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap().connect().await.unwrap();
