@@ -17,9 +17,6 @@ pub(crate) struct CookieOption<'o> {
     server: &'o [u8],
 }
 
-/// The number of the option.
-pub(crate) const COOKIE: u16 = 10;
-
 /// How old a cookie may be, in seconds (RFC 9018, 4.3).
 const MAX_AGE: i32 = 60 * 60;
 

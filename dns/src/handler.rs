@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use hickory_proto::op::{OpCode, Query, ResponseCode};
+use hickory_proto::op::{LowerQuery, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, LowerName, Record, RecordType};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
@@ -162,7 +162,7 @@ impl Handler {
 }
 
 fn asked_type(request: &Request) -> RecordType {
-    request.queries.queries().first().map_or(RecordType::ZERO, |query| query.query_type())
+    request.queries.queries().first().map_or(RecordType::ZERO, LowerQuery::query_type)
 }
 
 fn transport(request: &Request) -> Transport {

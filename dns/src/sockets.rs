@@ -178,3 +178,42 @@ fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result
     }
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    fn given(udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> Result<Bound, String> {
+        Bound::of_one_address(udp, tcp).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sockets_of_one_address_are_taken() {
+        let Bound { address, udp, tcp } = bind(ANY_PORT, NonZeroUsize::new(2).unwrap()).unwrap();
+        let given = given(udp, vec![tcp]).unwrap();
+        assert_eq!((given.local_addr(), given.workers()), (address, 2));
+    }
+
+    #[test]
+    fn sockets_that_lack_a_transport_or_differ_are_refused_with_what_was_given() {
+        let bound = || bind(ANY_PORT, NonZeroUsize::MIN).unwrap();
+        let Bound { address, udp, tcp } = bound();
+        let error = given(udp, Vec::new()).unwrap_err();
+        assert!(error.contains(&format!("at {address} (UDP);")), "{error}");
+        assert!(given(Vec::new(), vec![tcp]).unwrap_err().contains(&format!("at {address} (TCP);")));
+        let (one, other) = (bound(), bound());
+        let both = format!("at {} (UDP), {} (TCP);", one.address, other.address);
+        assert!(given(one.udp, vec![other.tcp]).unwrap_err().contains(&both));
+        let second = one.tcp.try_clone().unwrap();
+        assert!(given(other.udp, vec![one.tcp, second]).is_err());
+    }
+
+    #[test]
+    fn without_a_service_manager_nothing_is_given() {
+        assert!(Bound::from_environment().unwrap().is_none());
+    }
+}

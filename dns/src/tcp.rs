@@ -34,7 +34,7 @@ pub(crate) struct Acceptor {
 
 /// Connections of clients that may ask for names of others at one time, and as many of strangers, who so cannot keep
 /// them out. Further ones are closed at once.
-const MAX_CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS: usize = 256;
 
 /// After an error, which may come again at once: the process has too many descriptors, or the system no memory.
 const PAUSE: Duration = Duration::from_millis(50);

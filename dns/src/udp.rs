@@ -129,15 +129,13 @@ impl Worker {
     }
 
     fn serve_slowly(&self, packet: &[u8], source: SocketAddr, client: &Client) {
-        let handler = &self.shared.handler;
         let start = Instant::now();
         match read(packet, source, Protocol::Udp) {
             Received::Noise => {}
+            // Never limited: it is no longer than what came.
             Received::Malformed(response) => {
-                if handler.verdict(client) == Verdict::Send {
-                    self.counters.count(ResponseCode::FormErr, RecordType::ZERO, Transport::Udp);
-                    send(&self.socket, &response, source);
-                }
+                self.counters.count(ResponseCode::FormErr, RecordType::ZERO, Transport::Udp);
+                send(&self.socket, &response, source);
             }
             Received::Request(request) => self.serve_request(request, *client, start),
         }

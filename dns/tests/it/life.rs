@@ -1,11 +1,12 @@
 //! Binding, draining, ending.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use networkmesh_dns::{BindError, Settings, bind};
 use tokio::io::AsyncReadExt as _;
@@ -14,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::support::{
-    LOOPBACK, Server, alone, ask, domain, forwarding_to, patiently, query, reply_to, upstream,
+    LOOPBACK, Server, addresses, alone, ask, domain, exchange_tcp, forwarding_to, patiently, query, reply_to,
+    upstream,
 };
 
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
@@ -32,6 +34,41 @@ async fn a_port_taken_for_either_transport_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn several_workers_answer_on_one_port() {
+    let bound = bind(LOOPBACK, NonZeroUsize::new(3).unwrap()).unwrap();
+    assert_eq!(bound.workers(), 3);
+    let server = Server::serve(bound, domain("alice", &[("web", &["192.0.2.1"])]), alone());
+    // The port of a client decides on its worker.
+    for _ in 0..50 {
+        assert_eq!(addresses(&ask(server.address, "web.", RecordType::A).await), ["192.0.2.1"]);
+    }
+    assert_eq!(server.count("NOERROR"), 50);
+    server.shutdown.cancel();
+    patiently(server.task).await.unwrap().unwrap();
+    bind(server.address, ONE).expect("the port is free again");
+}
+
+#[tokio::test]
+async fn a_server_on_all_addresses_answers_over_both_families() {
+    let bound = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), ONE).unwrap();
+    let server = Server::serve(bound, domain("alice", &[("web", &["192.0.2.1"])]), alone());
+    let question = query("web.", RecordType::A);
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let address = SocketAddr::new(ip, server.address.port());
+        let client = UdpSocket::bind((ip, 0)).await.unwrap();
+        client.send_to(&question.to_vec().unwrap(), address).await.unwrap();
+        let mut buffer = [0; 512];
+        let (length, _) = patiently(client.recv_from(&mut buffer)).await.unwrap();
+        let over_udp = Message::from_vec(&buffer[..length]).unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for reply in [over_udp, exchange_tcp(&mut stream, &question).await] {
+            assert_eq!(addresses(&reply), ["192.0.2.1"]);
+            assert!(reply.metadata.recursion_available, "the address of IPv4 is known for what it is");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_query_at_hand_is_answered_before_the_server_ends() {
     let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = UdpSocket::bind(LOOPBACK).await.unwrap();
@@ -42,7 +79,7 @@ async fn a_query_at_hand_is_answered_before_the_server_ends() {
         let (length, client) = slow.recv_from(&mut buffer).await.unwrap();
         signal.notify_one();
         wait.notified().await;
-        let query = hickory_proto::op::Message::from_vec(&buffer[..length]).unwrap();
+        let query = Message::from_vec(&buffer[..length]).unwrap();
         let reply = reply_to(&query, ResponseCode::NXDomain).to_vec().unwrap();
         slow.send_to(&reply, client).await.unwrap();
     });

@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod fake;
+mod forward_cache;
+mod forward_rebinding;
+mod forward_upstreams;
 mod forwarding;
+mod given_sockets;
 mod life;
+mod options;
 mod own_names;
+mod strangers;
 mod support;
