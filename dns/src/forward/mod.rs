@@ -245,3 +245,54 @@ impl Shared {
 fn failure(why: ExtendedError) -> Reply {
     Reply { extended_error: Some(why), ..Reply::error(ResponseCode::ServFail) }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::{Name, RecordType};
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    fn question(name: &str) -> Query {
+        Query::query(Name::from_ascii(name).unwrap(), RecordType::A)
+    }
+
+    /// A forwarder, and its upstream, which never answers.
+    async fn forwarder() -> (Arc<Forwarder>, UdpSocket) {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let upstreams = Upstreams::Servers(vec![silent.local_addr().unwrap()]);
+        let settings = Settings { upstreams, ..Settings::default() };
+        let own = "127.0.0.1:53".parse().unwrap();
+        (Arc::new(Forwarder::new(settings, own, Arc::default())), silent)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_beyond_those_that_may_wait_fail_at_once() {
+        let (forwarder, _silent) = forwarder().await;
+        for _ in 0..MAX_WAITING {
+            let forwarder = Arc::clone(&forwarder);
+            // All of them wait for one lookup.
+            tokio::spawn(
+                async move { forwarder.resolve(&question("a.example."), DnssecFlags::default()).await },
+            );
+        }
+        while forwarder.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let before = Instant::now();
+        let reply = forwarder.resolve(&question("b.example."), DnssecFlags::default()).await;
+        assert_eq!((reply.code, before.elapsed()), (ResponseCode::ServFail, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_only_so_many_lookups_at_one_time() {
+        let (forwarder, _silent) = forwarder().await;
+        let lookup = |number: usize| {
+            let query = question(&format!("{number}.example."));
+            forwarder.lookup(Question::new(&query, DnssecFlags::default()))
+        };
+        assert!((0..MAX_LOOKUPS).all(|number| lookup(number).is_some()));
+        assert!(lookup(MAX_LOOKUPS).is_none());
+        assert!(lookup(0).is_some(), "one that is under way can be waited for");
+    }
+}

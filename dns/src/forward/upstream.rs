@@ -56,6 +56,9 @@ struct Upstream {
 /// How often all upstreams are asked before a question is given up.
 const ROUNDS: u32 = 2;
 
+/// How often a question is sent over UDP each time, since packets get lost.
+const PACKETS: u32 = 3;
+
 /// So many failures one after the other mean that an upstream is down: as many as one question makes.
 const DOWN_AFTER: u64 = ROUNDS as u64;
 
@@ -163,7 +166,9 @@ impl Upstream {
 
     /// Over UDP, from a random port and with a random id; over TCP, if the answer does not fit.
     async fn exchange(&self, question: &Question, limit: Duration) -> Result<Message, NetError> {
-        let request = DnsRequest::new(question.message(), DnsRequestOptions::default());
+        let mut options = DnsRequestOptions::default();
+        options.retry_interval = limit / PACKETS;
+        let request = DnsRequest::new(question.message(), options);
         let runtime = TokioRuntimeProvider::default();
         let mut udp =
             UdpClientStream::builder(self.address, runtime.clone()).with_timeout(Some(limit)).build();
