@@ -1,12 +1,11 @@
 //! The way from a reply to a DNS message: header, EDNS(0), truncation.
 
-use hickory_proto::op::{Edns, Metadata, ResponseCode};
+use hickory_proto::op::{Edns, LowerQuery, Metadata, ResponseCode, emit_message_parts};
 use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::BinEncoder;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
-use hickory_server::zone_handler::MessageResponseBuilder;
 
 use crate::query_log::How;
 
@@ -106,10 +105,18 @@ impl Reply {
             Protocol::Udp => request.max_payload().min(MAX_UDP_PAYLOAD),
             _ => u16::MAX,
         });
-        let sent = MessageResponseBuilder::new(&request.queries, edns)
-            .build(metadata, &self.answers, &self.authority, [], &self.additional)
-            .destructive_emit(&mut encoder);
-        let fits = sent.is_ok_and(|sent| sent.truncation == self.truncated);
+        // The server library's own way of writing a response repeats the question's name.
+        let sent = emit_message_parts(
+            &metadata,
+            &mut request.queries.queries().iter().map(LowerQuery::original),
+            &mut self.answers.iter(),
+            &mut self.authority.iter(),
+            &mut self.additional.iter(),
+            edns,
+            None,
+            &mut encoder,
+        );
+        let fits = sent.is_ok_and(|sent| sent.metadata.truncation == self.truncated);
         (bytes, fits)
     }
 }
