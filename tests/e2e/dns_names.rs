@@ -20,7 +20,7 @@ use xds::ResourceType;
 
 use super::programmed::connect_and_reject;
 use super::world::{
-    Alone, DEADLINE, PROGRAM, Source, World, apply_route, envoy, eventually, set_unauthenticated,
+    Alone, DEADLINE, PROGRAM, Source, World, apply_route, envoy, eventually, nobody_at, set_unauthenticated,
 };
 
 scenes!(
@@ -30,6 +30,9 @@ scenes!(
 
 /// How long names come and go.
 const CHURN: Duration = Duration::from_secs(10);
+
+/// How long a name stays once it has come.
+const STAY: Duration = Duration::from_millis(200);
 
 /// How long clients may keep an answer.
 const TTL: Duration = Duration::from_secs(2);
@@ -49,12 +52,16 @@ async fn who_resolves_names_that_come_and_go_and_calls_them_sees_no_failure(on: 
     let mut route = world.alice.route_to(&world.bob);
     set_unauthenticated(&mut route);
     world.connect(&route).await;
+    for name in ["one", "two", "three"] {
+        // Services come and go, and not their addresses: these are objects of their own, which are read at other times.
+        world.alice.apply(&format!("{name}-slice.json"), &slice(name, target)).await.unwrap();
+    }
     world.start().await;
 
     let (alice, end) = (&world.alice, Instant::now() + CHURN);
     let service = async |name: &str| {
-        let file = format!("{name}.json");
-        come_and_go(alice, &format!("{name}.alice.svc"), &file, &labelled(name, target), end).await;
+        let host = format!("{name}.alice.svc");
+        come_and_go(alice, &host, &format!("{name}.json"), &labelled(name, target)["items"][0], end).await;
     };
     let come_and_go = async {
         tokio::join!(
@@ -88,6 +95,7 @@ async fn come_and_go(domain: &Domain, host: &str, file: &str, manifest: &Value, 
     while Instant::now() < end {
         domain.apply(file, manifest).await.unwrap();
         resolves(domain, host, true).await;
+        sleep(STAY).await;
         domain.remove(file).await.unwrap();
         resolves(domain, host, false).await;
         rounds += 1;
@@ -143,7 +151,7 @@ async fn what_an_envoy_rejects_has_no_name(on: Source) {
         (ResourceType::RouteConfiguration, "to|bob"),
     ];
     let picky = connect_and_reject(alice, &rejects).await;
-    let address = "127.0.0.1:9".parse().unwrap();
+    let address = nobody_at(alice);
     alice.apply("bad.json", &labelled("bad", address)).await.unwrap();
     eventually("it is rejected", async || {
         let status = alice.status().await.unwrap();
@@ -215,6 +223,18 @@ fn labelled(name: &str, address: SocketAddr) -> Value {
     let mut manifest = service_manifest(name, &[address]);
     manifest["items"][0]["metadata"]["labels"]["kuscia.secretflow/loadbalancer"] = "domainroute".into();
     manifest
+}
+
+/// The addresses of a service, which outlive it in a cluster too.
+fn slice(service: &str, address: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": format!("{service}-1"), "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address.ip()]}],
+        "ports": [{"name": "http", "port": address.port()}],
+    })
 }
 
 /// Waits until a name has an address, or has none.
