@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::State;
 
-/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be offered for the other.
-const NEAR_MISS: f64 = 0.8;
+/// Slips (letters too many, missing, wrong or in the wrong order) between two names of which one is offered for the other.
+const MOST_SLIPS: usize = 2;
 
 /// Names that are offered at most.
 const MOST_OFFERED: usize = 3;
@@ -196,9 +196,10 @@ fn text(name: &Name) -> String {
 
 /// Those of `known` that `name` may be a slip of, the likeliest first.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let likeness = known.map(|known| (strsim::jaro_winkler(name, known), known));
-    let mut alike: Vec<(f64, &str)> = likeness.filter(|(likeness, _)| *likeness >= NEAR_MISS).collect();
-    alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let slips = known.map(|known| (strsim::osa_distance(name, known), known));
+    let is_alike = |(slips, _): &(usize, &str)| *slips <= MOST_SLIPS && slips * 2 < name.len();
+    let mut alike: Vec<(usize, &str)> = slips.filter(is_alike).collect();
+    alike.sort_unstable();
     alike.into_iter().take(MOST_OFFERED).map(|(_, known)| known.to_owned()).collect()
 }
 

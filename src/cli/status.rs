@@ -185,6 +185,6 @@ mod tests {
         );
         dns.upstreams[0].answers = false;
         dns.upstreams[0].mean_milliseconds = None;
-        assert!(upstreams(&dns).to_string().contains("silent  2         1        -"), "{}", upstreams(&dns));
+        assert!(upstreams(&dns).to_string().contains("silent   2         1        -"), "{}", upstreams(&dns));
     }
 }

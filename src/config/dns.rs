@@ -43,7 +43,6 @@ impl Dns {
             }
             address => Ok(address),
         };
-        let workers = fields.number("workers", 1..=64).and_then(|number| NonZeroUsize::new(number as usize));
         Self {
             upstreams: fields.list("upstreams", upstream).unwrap_or_default(),
             recursion: fields.list("recursion", parse_network).unwrap_or_else(::dns::loopback_subnets),
@@ -51,7 +50,8 @@ impl Dns {
             gateway: fields
                 .list("gateway", parse_gateway)
                 .unwrap_or_else(|| vec![reachable(listen.internal).ip()]),
-            workers: workers.unwrap_or(NonZeroUsize::MIN),
+            workers: NonZeroUsize::new(fields.number("workers", 1..=64).unwrap_or(1) as usize)
+                .unwrap_or(NonZeroUsize::MIN),
             responses_per_second: NonZeroU32::new(
                 fields.number("responsesPerSecond", 0..=1_000_000).unwrap_or(200),
             ),
@@ -102,7 +102,7 @@ fn parse_gateway(text: &str) -> Result<IpAddr, Problem> {
 
 /// A name as it is after its root: in lower case, with or without the final dot, and not the root itself.
 fn parse_name(text: &str) -> Result<Name, Problem> {
-    let name = Name::from_ascii(text).ok().filter(|name| !name.is_root() && !name.is_wildcard());
+    let name = Name::from_ascii(text).ok().filter(|name| name.num_labels() > 0 && !name.is_wildcard());
     let name = name.map(|mut name| {
         name.set_fqdn(true);
         name.to_lowercase()
