@@ -2,11 +2,13 @@
 //! everything else.
 //!
 //! ```text
-//!                     NameChange ─► Names
-//!                                   ▼
-//!      query (UDP, TCP) ─► handler: ours? ──yes─► addresses, NODATA or NXDOMAIN, with authority
-//!                                   └─no─► client may recurse? ──yes─► upstreams, with a cache
-//!                                                              └─no─► REFUSED
+//!                                       NameChange ─► Names
+//!                                                       ▼
+//!      UDP ─► worker: plain query for a host? ──yes─► written on the spot
+//!                └─no─┐                                 ▼
+//!      TCP ───────────┴─► handler: ours? ──yes─► any type, aliases, NODATA or NXDOMAIN, with authority
+//!                            └─no─► client may recurse? ──yes─► upstreams, with a cache
+//!                                                       └─no─► REFUSED
 //! ```
 //!
 //! The table of names is changed by whoever knows when the gateway can serve a name, and a query sees all changes of one
