@@ -34,6 +34,7 @@ mod protocols;
 mod reasons;
 mod rotation;
 mod signed;
+mod sockets;
 mod sources;
 mod statuses;
 mod stream;
