@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use hickory_proto::op::{Edns as ProtoEdns, Message, Query as ProtoQuery};
 use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::{Name, RData};
 use hickory_server::net::xfer::Protocol;
 use model::{Access, Affinity, Host, HostPort, PortScope, Protocol as ServiceProtocol, Service};
 use proptest::prelude::*;
@@ -16,6 +17,7 @@ use crate::edns::Options;
 use crate::forward::{self, Forwarder};
 use crate::handler::{Handler, Outcome, Rotation};
 use crate::intake::{Received, read};
+use crate::reply::MAX_UDP_PAYLOAD;
 use crate::table::{NameChange, Names};
 use crate::zone::{DEFAULT_TTL, ZoneSettings};
 
