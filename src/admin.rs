@@ -92,7 +92,7 @@ async fn explain(State(admin): State<Admin>, Query(query): Query<ExplainQuery>) 
     match Name::from_utf8(&query.name) {
         Ok(mut name) => {
             name.set_fqdn(true);
-            Json(admin.observer.explain(&name)).into_response()
+            Json(admin.observer.explain(&name).await).into_response()
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("this is no name: {error}\n")).into_response(),
     }

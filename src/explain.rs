@@ -1,13 +1,18 @@
 //! Why a name resolves as it does, in words.
 
+pub(crate) mod lookup;
 mod words;
+
+use std::io;
 
 use dns::NameKind;
 use envoy::Owner;
-use hickory_proto::rr::Name;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, Record};
 use model::{DomainId, Kind, PortScope, ServiceName, Snapshot};
 use serde::{Deserialize, Serialize};
 
+use self::lookup::Told;
 use crate::names::State;
 
 /// Slips (letters too many, missing, wrong or in the wrong order) between two names of which one is offered for the other.
@@ -22,7 +27,7 @@ const MOST_OFFERED: usize = 3;
 pub(crate) struct Explanation {
     /// The name, in lower case and with its final dot.
     pub(crate) name: String,
-    /// Whether a client gets records for it; of names of others, whether somebody is there to be asked.
+    /// Whether clients get records for it; of names of others, those clients that may ask for them.
     pub(crate) resolves: bool,
     /// What the name is.
     pub(crate) meaning: String,
@@ -46,6 +51,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) state: Option<State>,
     /// What becomes of names of others.
     pub(crate) forwarding: Forwarding,
+    /// What a client is told, if it is a name of others that was looked up.
+    pub(crate) told: Option<io::Result<Told>>,
 }
 
 /// What becomes of names of others.
@@ -72,15 +79,14 @@ pub(crate) fn owner(found: &dns::Explanation, own: &DomainId) -> Option<Owner> {
 impl Explanation {
     /// Explains an absolute name.
     pub(crate) fn new(name: &Name, facts: &Facts<'_>) -> Self {
-        let Facts { snapshot, found, state, forwarding } = facts;
+        let Facts { snapshot, found, state, forwarding, told } = facts;
         let owner = owner(found, &snapshot.domain);
-        let records = dns::render_master_file(found.records.iter().cloned());
         let mut explanation = Self {
             name: name.to_lowercase().to_ascii(),
             resolves: !found.records.is_empty(),
             meaning: words::meaning(name, found, &snapshot.domain),
             reasons: Vec::new(),
-            records: records.lines().map(ToOwned::to_owned).collect(),
+            records: lines(&found.records),
             near: Vec::new(),
         };
         match (found.kind, owner) {
@@ -95,8 +101,10 @@ impl Explanation {
                 explanation.say("meanwhile its short forms are taken for names of others");
             }
             (NameKind::NotOurs, _) => {
-                explanation.near = near(&text(name), snapshot.services.keys().map(ServiceName::as_str));
-                explanation.explain_forwarding(forwarding);
+                explanation.explain_forwarding(forwarding, told.as_ref());
+                if !explanation.resolves {
+                    explanation.near = near(&text(name), snapshot.services.keys().map(ServiceName::as_str));
+                }
             }
             (NameKind::Missing, Some(Owner::Service(service))) if name.num_labels() > 3 => {
                 explanation.explain_below(name, &service, snapshot);
@@ -160,14 +168,13 @@ impl Explanation {
         self.say_rejected(Kind::DomainRoute, &object, snapshot);
     }
 
-    fn explain_forwarding(&mut self, forwarding: &Forwarding) {
+    fn explain_forwarding(&mut self, forwarding: &Forwarding, told: Option<&io::Result<Told>>) {
         if forwarding.upstreams.is_empty() {
             return self.say("there is no upstream to ask: see dns.upstreams");
         }
         if forwarding.clients.is_empty() {
             return self.say("nobody may ask for names of others: dns.recursion is empty");
         }
-        self.resolves = forwarding.upstreams.iter().any(|(_, is_well)| *is_well);
         let shown = |(address, is_well): &(String, bool)| {
             if *is_well { address.clone() } else { format!("{address} (does not answer)") }
         };
@@ -178,6 +185,24 @@ impl Explanation {
         if forwarding.is_protected {
             self.say("private addresses are taken out of the answer (dns.rebinding)");
         }
+        self.explain_told(told);
+    }
+
+    fn explain_told(&mut self, told: Option<&io::Result<Told>>) {
+        match told {
+            Some(Ok(told)) => {
+                self.resolves = !told.records.is_empty();
+                self.records = lines(&told.records);
+                let code = told.code;
+                self.say(match (self.resolves, code) {
+                    (true, _) => "a client that may ask gets the records below".to_owned(),
+                    (false, ResponseCode::NoError) => "it has no addresses".to_owned(),
+                    (false, _) => format!("a client that may ask is told: {code}"),
+                });
+            }
+            Some(Err(error)) => self.say(format!("it could not be looked up: {error}")),
+            None => self.say("it was not looked up, as this host is not in dns.recursion"),
+        }
     }
 
     fn say_rejected(&mut self, kind: Kind, name: &str, snapshot: &Snapshot) {
@@ -187,6 +212,11 @@ impl Explanation {
             self.say(format!("the newest {object} is not in force: {}", errors.join("; ")));
         }
     }
+}
+
+/// Records as in a master file.
+fn lines(records: &[Record]) -> Vec<String> {
+    dns::render_master_file(records.iter().cloned()).lines().map(ToOwned::to_owned).collect()
 }
 
 /// A name in lower case without its final dot.

@@ -14,7 +14,7 @@ Examples:
 
 /// Show what a name resolves to, and why
 ///
-/// Exits with 1 if the name does not resolve. Names of others are not looked up: it shows who would be asked.
+/// Exits with 1 if the name does not resolve. A name of others is looked up as an application would.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

@@ -72,7 +72,7 @@ fn explain_in(
     let mut name = Name::from_ascii(name).expect("a name");
     name.set_fqdn(true);
     let found = names.explain(&name);
-    let mut facts = Facts { snapshot, found, state: None, forwarding: Forwarding::default() };
+    let mut facts = Facts { snapshot, found, state: None, forwarding: Forwarding::default(), told: None };
     change(&mut facts);
     Explanation::new(&name, &facts)
 }
@@ -157,25 +157,51 @@ fn what_waits_for_gateways_says_for_which() {
     assert_says(&explain("zzz.alice.svc", State::Lingering { until: since }), "until 2026-11-22T12:00:00Z");
 }
 
-#[test]
-fn names_of_others_resolve_where_somebody_can_be_asked() {
-    let forwarding = |upstreams: &[(&str, bool)], clients: &[&str]| Forwarding {
+fn upstreams(upstreams: &[(&str, bool)], clients: &[&str]) -> Forwarding {
+    Forwarding {
         upstreams: upstreams.iter().map(|&(address, is_well)| (address.to_owned(), is_well)).collect(),
         clients: clients.iter().map(|&client| client.to_owned()).collect(),
         is_protected: true,
-    };
-    let upstreams = [("192.0.2.53:53", false), ("192.0.2.54:53", true)];
-    for (upstreams, clients, resolves, reason) in [
-        (&upstreams[..], &["127.0.0.0/8"][..], true, "192.0.2.53:53 (does not answer), 192.0.2.54:53"),
-        (&upstreams[..], &["127.0.0.0/8", "10.0.0.0/8"], true, "127.0.0.0/8, 10.0.0.0/8"),
-        (&upstreams[..], &["127.0.0.0/8"], true, "dns.rebinding"),
-        (&upstreams[..1], &["127.0.0.0/8"], false, "(does not answer)"),
-        (&upstreams[..], &[], false, "dns.recursion is empty"),
-        (&[], &["127.0.0.0/8"], false, "dns.upstreams"),
-    ] {
-        let explanation = explain("example.com", |facts| facts.forwarding = forwarding(upstreams, clients));
-        assert_eq!((explanation.resolves, explanation.meaning.as_str()), (resolves, "a name of others"));
-        assert_says(&explanation, reason);
     }
-    assert_eq!(explain("wbe", |_| ()).near, ["web"], "it was meant to be the short form of a service");
+}
+
+#[test]
+fn names_of_others_are_for_the_upstreams_to_tell() {
+    let servers = [("192.0.2.53:53", false), ("192.0.2.54:53", true)];
+    for (forwarding, reason) in [
+        (upstreams(&servers, &["127.0.0.0/8"]), "192.0.2.53:53 (does not answer), 192.0.2.54:53"),
+        (upstreams(&servers, &["127.0.0.0/8", "10.0.0.0/8"]), "127.0.0.0/8, 10.0.0.0/8"),
+        (upstreams(&servers, &["10.0.0.0/8"]), "dns.rebinding"),
+        (upstreams(&servers, &["10.0.0.0/8"]), "this host is not in dns.recursion"),
+        (upstreams(&servers, &[]), "dns.recursion is empty"),
+        (upstreams(&[], &["127.0.0.0/8"]), "dns.upstreams"),
+    ] {
+        let explanation = explain("wbe", |facts| facts.forwarding = forwarding);
+        assert_eq!((explanation.resolves, explanation.meaning.as_str()), (false, "a name of others"));
+        assert_says(&explanation, reason);
+        assert_eq!(explanation.near, ["web"], "it was meant to be the short form of a service");
+    }
+}
+
+#[test]
+fn names_of_others_resolve_if_a_client_is_told_so() {
+    let name: Name = "example.com.".parse().expect("a name");
+    let address: std::net::IpAddr = "198.51.100.7".parse().expect("an address");
+    let record = Record::from_rdata(name, 300, address.into());
+    let told = |code, records| Some(Ok(Told { code, records }));
+    for (told, resolves, reason) in [
+        (told(ResponseCode::NoError, vec![record]), true, "the records below"),
+        (told(ResponseCode::NoError, Vec::new()), false, "it has no addresses"),
+        (told(ResponseCode::NXDomain, Vec::new()), false, "is told: Non-Existent Domain"),
+        (Some(Err(io::ErrorKind::TimedOut.into())), false, "timed out"),
+    ] {
+        let explanation = explain("example.com", |facts| {
+            facts.forwarding = upstreams(&[("192.0.2.53:53", true)], &["127.0.0.0/8"]);
+            facts.told = told;
+        });
+        assert_eq!(explanation.resolves, resolves, "{explanation:?}");
+        assert_says(&explanation, reason);
+        let records = if resolves { &["example.com. 300 IN A 198.51.100.7"][..] } else { &[] };
+        assert_eq!(explanation.records, records);
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use certs::CertState;
+use dns::NameKind;
 use envoy::{Owner, Translator};
 use hickory_proto::rr::Name;
 use jiff::Timestamp;
@@ -18,7 +19,8 @@ use super::{
     RejectedResource, ResourceCounts, RouteStatus, ServiceStatus, Status,
 };
 use crate::app::Identity;
-use crate::explain::{self, Explanation, Facts};
+use crate::config::reachable;
+use crate::explain::{self, Explanation, Facts, lookup};
 use crate::handshake::{Outcomes, Path};
 use crate::names::States;
 use crate::program::Gateways;
@@ -75,13 +77,20 @@ impl Observer {
         status
     }
 
-    /// Why `name`, taken for absolute, resolves as it does.
-    pub(crate) fn explain(&self, name: &Name) -> Explanation {
+    /// Why `name`, taken for absolute, resolves as it does. Names of others are looked up, if this host may.
+    pub(crate) async fn explain(&self, name: &Name) -> Explanation {
         let snapshot = self.gateways.programmed.borrow().clone();
         let found = self.dns.names.explain(name);
         let state = explain::owner(&found, &snapshot.domain).and_then(|owner| self.names.of(&owner));
         let forwarding = self.dns.forwarding();
-        Explanation::new(name, &Facts { snapshot: &snapshot, found, state, forwarding })
+        let server = reachable(self.dns.address);
+        let may_ask = self.dns.recursion.iter().any(|subnet| subnet.contains(&server.ip()));
+        let told = if found.kind == NameKind::NotOurs && may_ask {
+            Some(lookup::addresses(server, name).await)
+        } else {
+            None
+        };
+        Explanation::new(name, &Facts { snapshot: &snapshot, found, state, forwarding, told })
     }
 
     fn services(&self, snapshot: &Snapshot) -> Vec<ServiceStatus> {
