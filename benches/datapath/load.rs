@@ -78,19 +78,47 @@ impl Body {
 }
 
 impl Load {
+    /// Sends so many requests for a small answer to the gateway at `entry`, on one connection, one after the other.
+    pub(crate) async fn one_by_one(entry: SocketAddr, protocol: Protocol, count: u32) -> Result<(), Failure> {
+        let load = Self { protocol, body: Body::Small, rate: None };
+        let one = [
+            "--clients=1".to_owned(),
+            "--max-concurrent-streams=1".to_owned(),
+            format!("--requests={count}"),
+        ];
+        load.send(entry, &one).await.map(drop)
+    }
+
     /// Sends requests to the gateway at `entry` for so many seconds. Every answer must be 200.
     pub(crate) async fn run(&self, entry: SocketAddr, seconds: NonZeroU32) -> Result<Outcome, Failure> {
+        let duration = format!("--duration={seconds}");
+        let options = match (self.rate, self.protocol) {
+            (None, Protocol::Http1) => vec!["--clients=32".to_owned(), duration],
+            (None, Protocol::Http2) => {
+                vec!["--clients=4".to_owned(), "--max-concurrent-streams=8".to_owned(), duration]
+            }
+            (Some(rate), _) => spread(rate, seconds).into(),
+        };
+        let requests = self.send(entry, &options).await?;
+        let begin = requests.iter().map(|(sent, _)| *sent).min();
+        let end = requests.iter().map(|(sent, time)| *sent + *time).max();
+        let (Some(begin), Some(end)) = (begin, end) else {
+            return Err(format!("nothing answers at {entry}").into());
+        };
+        let times: Vec<_> = requests.into_iter().map(|(_, time)| time).collect();
+        Ok(Outcome { rate: times.len() as f64 / (end - begin).as_secs_f64(), times })
+    }
+
+    /// Lets h2load send requests: when each was sent, and how long its answer took.
+    async fn send(
+        &self,
+        entry: SocketAddr,
+        options: &[String],
+    ) -> Result<Vec<(Duration, Duration)>, Failure> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("requests");
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", &OTHERS.to_string(), "h2load", "--log-file"]).arg(&log);
-        match (self.rate, self.protocol) {
-            (None, Protocol::Http1) => command.args(["--clients=32", &format!("--duration={seconds}")]),
-            (None, Protocol::Http2) => {
-                command.args(["--clients=4", "--max-concurrent-streams=8", &format!("--duration={seconds}")])
-            }
-            (Some(rate), _) => command.args(spread(rate, seconds)),
-        };
+        command.args(["--cpu-list", &OTHERS.to_string(), "h2load", "--log-file"]).arg(&log).args(options);
         if self.protocol == Protocol::Http1 {
             command.arg("--h1");
         }
@@ -99,14 +127,7 @@ impl Load {
         if !output.status.success() {
             return Err(format!("h2load: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
-        let requests = fs::read_to_string(&log)?.lines().map(answered).collect::<Result<Vec<_>, _>>()?;
-        let begin = requests.iter().map(|(sent, _)| *sent).min();
-        let end = requests.iter().map(|(sent, time)| *sent + *time).max();
-        let (Some(begin), Some(end)) = (begin, end) else {
-            return Err(format!("nothing answers at {entry}").into());
-        };
-        let times: Vec<_> = requests.into_iter().map(|(_, time)| time).collect();
-        Ok(Outcome { rate: times.len() as f64 / (end - begin).as_secs_f64(), times })
+        fs::read_to_string(&log)?.lines().map(answered).collect()
     }
 }
 

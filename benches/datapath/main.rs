@@ -14,12 +14,14 @@
 //! ```
 //!
 //! `cargo bench --bench datapath -- --costs` tells what makes the difference: it takes the configuration of alice's and
-//! bob's Envoys, and leaves out one part after the other. Times, rates and numbers can be chosen: `-- --help`.
+//! bob's Envoys, and leaves out one part after the other. `-- --instructions` counts instructions instead of time, which are
+//! the same in every run. Times, rates and numbers can be chosen: `-- --help`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand and reports to people")]
 
 mod frozen;
 mod gateways;
+mod instructions;
 mod load;
 mod plain;
 #[path = "../common/process.rs"]
@@ -31,16 +33,21 @@ mod table;
 mod world;
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::Path;
 
 use clap::Parser;
 use harness::envoy_binary::Locator;
 use tokio::runtime::Runtime;
 
 use crate::frozen::{Part, frozen};
-use crate::gateways::Gateways;
+use crate::gateways::{Gateways, Places};
+use crate::instructions::Callgrind;
 use crate::load::{Body, Load, Protocol, WARM_UP};
 use crate::report::{Series, Trial};
 use crate::world::World;
+
+/// Makes static configurations of two Envoys that listen there.
+type Configs = fn(&Places) -> Result<[serde_json::Value; 2], Failure>;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -71,6 +78,9 @@ struct Arguments {
     /// Measures what each part of the configuration costs instead.
     #[arg(long)]
     costs: bool,
+    /// Counts the instructions of a request instead.
+    #[arg(long, conflicts_with = "costs")]
+    instructions: bool,
 }
 
 fn main() -> Result<(), Failure> {
@@ -85,6 +95,8 @@ fn main() -> Result<(), Failure> {
         let mut world = World::start(&envoy).await?;
         let done = if arguments.costs {
             costs(&arguments, &mut world).await
+        } else if arguments.instructions {
+            count(&arguments, &mut world, &envoy).await
         } else {
             compare(&arguments, &mut world).await
         };
@@ -95,8 +107,8 @@ fn main() -> Result<(), Failure> {
 
 /// Meshes beside static routes, and beside those that do no more than the wire asks for, for each number of sources.
 async fn compare(arguments: &Arguments, world: &mut World) -> Result<(), Failure> {
-    let plain = world.start_gateways("plain", plain::configs).await?;
-    let wire = world.start_gateways("wire", plain::configs_of_wire).await?;
+    let plain = world.start_gateways(None, "plain", plain::configs).await?;
+    let wire = world.start_gateways(None, "wire", plain::configs_of_wire).await?;
     let contestants = [plain, wire, world.meshes().await?];
     let loads = loads(arguments);
     let mut series = Vec::new();
@@ -130,15 +142,42 @@ async fn costs(arguments: &Arguments, world: &mut World) -> Result<(), Failure> 
         let parts = &Part::ALL[..left_out];
         let name =
             parts.last().map_or_else(|| "the same, static".to_owned(), |part| format!("− {}", part.name()));
-        contestants.push(world.start_gateways(&name, |at| frozen(&dumps, at, parts)).await?);
+        contestants.push(world.start_gateways(None, &name, |at| frozen(&dumps, at, parts)).await?);
     }
-    contestants.push(world.start_gateways("plain", plain::configs).await?);
+    contestants.push(world.start_gateways(None, "plain", plain::configs).await?);
     for protocol in Protocol::ALL {
         let load = Load { protocol, body: Body::Small, rate: None };
         let trials = trials(arguments, load, &contestants).await?;
         let names = contestants.iter().map(|gateways| gateways.name.as_str());
         report::ladder(load, &names.zip(trials).collect::<Vec<_>>());
     }
+    Ok(())
+}
+
+/// Instructions of the meshes' configuration, as a whole and without each part, beside static routes.
+async fn count(arguments: &Arguments, world: &mut World, envoy: &Path) -> Result<(), Failure> {
+    instructions::find().await?;
+    world.let_in(arguments.sources.first().copied().unwrap_or_default()).await?;
+    let dumps = world.dumps().await?;
+    let folder = tempfile::tempdir()?;
+    let callgrind = Callgrind::new(envoy, folder.path())?;
+    let program = Some(callgrind.program.as_path());
+    let mut rows = Vec::new();
+    let names = Part::ALL.map(|part| format!("mesh without {}", part.name()));
+    let without = Part::ALL.iter().map(std::slice::from_ref);
+    let parts = [("mesh", &[][..])].into_iter().chain(names.iter().map(String::as_str).zip(without));
+    for (name, parts) in parts {
+        // Without scopes and what goes with them there is no mesh to count.
+        if !matches!(parts, [Part::Scopes | Part::RequestHeaders]) {
+            let gateways = world.start_gateways(program, name, |at| frozen(&dumps, at, parts)).await?;
+            rows.push((gateways.name.clone(), callgrind.count_all(&gateways).await?));
+        }
+    }
+    for (name, configs) in [("wire", plain::configs_of_wire as Configs), ("plain", plain::configs)] {
+        let gateways = world.start_gateways(program, name, configs).await?;
+        rows.push((gateways.name.clone(), callgrind.count_all(&gateways).await?));
+    }
+    report::instructions(&rows);
     Ok(())
 }
 

@@ -141,6 +141,32 @@ pub(crate) fn ladder(load: Load, contestants: &[(&str, Vec<Trial>)]) {
     print(load.protocol.name(), &header, &rows.collect::<Vec<_>>());
 }
 
+/// Instructions of a request by HTTP/1.1 and HTTP/2, in the gateways of alice and bob.
+pub(crate) fn instructions(rows: &[(String, [[f64; 2]; 2])]) {
+    let header = [
+        "gateways, thousands",
+        "HTTP/1.1: alice",
+        "bob",
+        "both",
+        "plain / this",
+        "HTTP/2: alice",
+        "bob",
+        "both",
+        "plain / this",
+    ];
+    let plain =
+        rows.last().map(|(_, counts)| counts.map(|both| both.iter().sum::<f64>())).unwrap_or_default();
+    let rows = rows.iter().map(|(name, counts)| {
+        let figures = counts.iter().zip(plain).flat_map(|(both, plain)| {
+            let sum: f64 = both.iter().sum();
+            let thousands = [both[0], both[1], sum].map(|count| format!("{:.0}", count / 1000.0));
+            thousands.into_iter().chain([format!("{:.2}", plain / sum)])
+        });
+        [name.clone()].into_iter().chain(figures).collect()
+    });
+    print("Instructions of a request", &header, &rows.collect::<Vec<Vec<String>>>());
+}
+
 fn of(trials: &[Trial], figure: impl Fn(&Trial) -> f64) -> f64 {
     median(trials.iter().map(figure).collect())
 }

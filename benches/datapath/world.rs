@@ -69,9 +69,11 @@ impl World {
         gateways.pin().await
     }
 
-    /// Starts two Envoys with static configurations, which lead to the same service.
+    /// Starts two Envoys with static configurations, which lead to the same service; `program` takes Envoy's place, if
+    /// there is one.
     pub(crate) async fn start_gateways(
         &self,
+        program: Option<&Path>,
         name: &str,
         configs: impl Fn(&Places) -> Result<[Value; 2], Failure>,
     ) -> Result<Gateways, Failure> {
@@ -83,8 +85,9 @@ impl World {
         let folder = self.folder.path().join(at.entry.port().to_string());
         std::fs::create_dir_all(&folder)?;
         let [first, second] = configs(&at)?;
-        let first = start_static(&self.envoy, &folder, "first", first).await?;
-        let second = start_static(&self.envoy, &folder, "second", second).await?;
+        let program = program.unwrap_or(&self.envoy);
+        let first = start_static(program, &folder, "first", first).await?;
+        let second = start_static(program, &folder, "second", second).await?;
         let pids = [pid(Some(&first))?, pid(Some(&second))?];
         let processes = vec![first, second];
         Gateways { name: name.to_owned(), entry: at.entry, pids, _processes: processes }.pin().await

@@ -1,0 +1,115 @@
+//! This program as one of the contestants, in a process of its own.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dns::{NameChange, Names, Settings, ZoneSettings};
+use model::{Access, Affinity, PortScope, Protocol, Service};
+use tokio::process::Command;
+use tokio::runtime::Builder;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::contestants::Contestant;
+use crate::{Failure, names};
+
+/// While this file exists, tables change.
+pub(crate) const CHANGE: &str = "change";
+
+/// Changes a second.
+const CHANGES: u32 = 1000;
+
+/// This program, as [`as_asked`] understands it.
+pub(crate) fn command(
+    contestant: Contestant,
+    folder: &Path,
+    address: SocketAddr,
+) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let what = if contestant == Contestant::Bare { "serve-bare" } else { "serve" };
+    command.arg(what).arg(address.to_string()).arg(folder);
+    Ok(command)
+}
+
+/// Serves, if this process was started for that.
+pub(crate) fn as_asked() -> Option<Result<(), Failure>> {
+    let mut arguments = std::env::args().skip(1);
+    let what = arguments.next()?;
+    let serve = match what.as_str() {
+        "serve" => serve,
+        "serve-bare" => serve_bare,
+        _ => return None,
+    };
+    let (address, folder) = (arguments.next()?, arguments.next()?);
+    Some(address.parse().map_err(Into::into).and_then(|address| serve(address, folder.into())))
+}
+
+/// The server of the mesh, with the names in the folder.
+fn serve(address: SocketAddr, folder: PathBuf) -> Result<(), Failure> {
+    let zone = ZoneSettings {
+        domain: names::DOMAIN.parse()?,
+        gateway: vec![address.ip()],
+        gateway_port: 80,
+        ttl: Duration::from_secs(5),
+    };
+    let names = Names::new(&zone);
+    let count = std::fs::read_to_string(folder.join(names::HOSTS))?.lines().count() as u32;
+    names.apply((0..count).map(|number| NameChange::Service(service(number, 80))));
+    Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let bound = dns::bind(address, NonZeroUsize::MIN)?;
+        tokio::spawn(change(names.clone(), count, folder.join(CHANGE)));
+        let forever = CancellationToken::new();
+        Ok(bound.serve(Settings::default(), names, Arc::default(), dns::QueryLog::default(), forever).await?)
+    })
+}
+
+/// Gives one service after the other a new address.
+async fn change(names: Names, count: u32, file: PathBuf) {
+    let mut ticks = interval(Duration::from_secs(1) / CHANGES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for tick in 0_u32.. {
+        ticks.tick().await;
+        if file.exists() {
+            names.apply([NameChange::Service(service(tick % count, 81))]);
+        }
+    }
+}
+
+fn service(number: u32, port: u16) -> Arc<Service> {
+    let (name, address) = names::service(number);
+    Arc::new(Service {
+        name: name.parse().expect("a name of a service"),
+        scope: PortScope::Cluster,
+        access: Access::Anyone,
+        protocol: Protocol::Http,
+        tls: None,
+        affinity: Affinity::None,
+        external: None,
+        through_gateway: false,
+        has_ready_time: false,
+        port_name: Box::default(),
+        endpoints: [SocketAddr::from((address, port))].into(),
+    })
+}
+
+/// Sends the question back, with the same address as answer to each.
+fn serve_bare(address: SocketAddr, _: PathBuf) -> Result<(), Failure> {
+    const ANSWER: &[u8] = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01";
+    let socket = UdpSocket::bind(address)?;
+    let mut buffer = [0; 512];
+    loop {
+        let (length, client) = socket.recv_from(&mut buffer)?;
+        let end = length + ANSWER.len();
+        if length < 12 || end > buffer.len() {
+            continue;
+        }
+        // A response with authority and one record in the answer.
+        buffer[2..4].copy_from_slice(&[0x84, 0]);
+        buffer[6..8].copy_from_slice(&[0, 1]);
+        buffer[length..end].copy_from_slice(ANSWER);
+        socket.send_to(&buffer[..end], client)?;
+    }
+}
