@@ -107,7 +107,8 @@ async fn build_coredns(program: &Path) -> Result<(), Failure> {
 /// A server that answers.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
-    pub(crate) pid: u32,
+    /// All its processes: NSD has several.
+    pids: Vec<u32>,
     /// While this file exists, those that can change their tables.
     change: Option<PathBuf>,
     process: Child,
@@ -137,11 +138,22 @@ impl Running {
             let log = std::fs::read_to_string(folder.join("server.log")).unwrap_or_default();
             format!("{} does not answer: {log}", contestant.name())
         })??;
-        // NSD answers in a process of its own.
-        let pid = child_of(leader)?.unwrap_or(leader);
-        process::pin(pid, SERVERS).await?;
+        let pids = family(leader)?;
+        for &pid in &pids {
+            process::pin(pid, SERVERS).await?;
+        }
         let changes = matches!(contestant, Contestant::Networkmesh | Contestant::CorednsMemory);
-        Ok(Self { address, pid, change: changes.then(|| folder.join(serve::CHANGE)), process })
+        Ok(Self { address, pids, change: changes.then(|| folder.join(serve::CHANGE)), process })
+    }
+
+    /// Processor time since the start.
+    pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
+        self.pids.iter().map(|&pid| process::cpu(pid)).sum()
+    }
+
+    /// Resident memory, in megabytes; what processes share counts for each.
+    pub(crate) fn megabytes(&self) -> Result<f64, Failure> {
+        self.pids.iter().map(|&pid| process::resident_megabytes(pid)).sum()
     }
 
     /// Lets the table change from now on; false where it cannot.
@@ -250,8 +262,11 @@ async fn answer(address: SocketAddr) -> Result<(), Failure> {
     }
 }
 
-/// The newest child of a process.
-fn child_of(pid: u32) -> Result<Option<u32>, Failure> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    Ok(children.split_whitespace().last().map(str::parse).transpose()?)
+/// A process, its children, and theirs.
+fn family(pid: u32) -> Result<Vec<u32>, Failure> {
+    let mut all = vec![pid];
+    for child in std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?.split_whitespace() {
+        all.extend(family(child.parse()?)?);
+    }
+    Ok(all)
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::contestants::Running;
 use crate::table::Sorted;
-use crate::{CLIENT, Failure, names, process};
+use crate::{CLIENT, Failure, names};
 
 /// Queries that are under way at a time, where as many as possible are sent.
 const UNDER_WAY: &str = "200";
@@ -42,9 +42,9 @@ pub(crate) struct Trial {
 
 impl Load<'_> {
     pub(crate) async fn put_on(&self, server: &Running) -> Result<Trial, Failure> {
-        let before = process::cpu(server.pid)?;
+        let before = server.cpu()?;
         let (times, report) = self.run(server).await?;
-        let spent = process::cpu(server.pid)? - before;
+        let spent = server.cpu()? - before;
         let figure = |label: &str| -> Result<f64, Failure> {
             let line = report.iter().find_map(|line| line.trim().strip_prefix(label));
             let number =

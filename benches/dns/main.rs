@@ -116,9 +116,9 @@ async fn measure(
     let server = Running::start(contestant, programs, folder).await?;
     let load = Load { seconds: arguments.seconds, rate: None, folder };
     let paced = Load { rate: Some(arguments.rate), ..load };
-    let memory_at_rest = process::resident_megabytes(server.pid)?;
+    let memory_at_rest = server.megabytes()?;
     let full = load.put_on(&server).await?;
-    let memory = process::resident_megabytes(server.pid)?;
+    let memory = server.megabytes()?;
     let still = paced.put_on(&server).await?;
     let changing = if server.change().await? { Some(paced.put_on(&server).await?) } else { None };
     server.stop().await?;

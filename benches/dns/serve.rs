@@ -44,11 +44,11 @@ pub(crate) fn as_asked() -> Option<Result<(), Failure>> {
         _ => return None,
     };
     let (address, folder) = (arguments.next()?, arguments.next()?);
-    Some(address.parse().map_err(Into::into).and_then(|address| serve(address, folder.into())))
+    Some(address.parse().map_err(Into::into).and_then(|address| serve(address, Path::new(&folder))))
 }
 
 /// The server of the mesh, with the names in the folder.
-fn serve(address: SocketAddr, folder: PathBuf) -> Result<(), Failure> {
+fn serve(address: SocketAddr, folder: &Path) -> Result<(), Failure> {
     let zone = ZoneSettings {
         domain: names::DOMAIN.parse()?,
         gateway: vec![address.ip()],
@@ -96,7 +96,7 @@ fn service(number: u32, port: u16) -> Arc<Service> {
 }
 
 /// Sends the question back, with the same address as answer to each.
-fn serve_bare(address: SocketAddr, _: PathBuf) -> Result<(), Failure> {
+fn serve_bare(address: SocketAddr, _: &Path) -> Result<(), Failure> {
     const ANSWER: &[u8] = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01";
     let socket = UdpSocket::bind(address)?;
     let mut buffer = [0; 512];
