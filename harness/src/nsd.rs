@@ -80,7 +80,7 @@ impl Nsd {
         let mut command = Command::new(PROGRAM);
         command.args(["-d", "-c", "nsd.conf"]).current_dir(folder);
         let mut process = Child::spawn("NSD", command, &folder.join("log"))?;
-        process.wait_ready(START, || TcpStream::connect(address)).await?;
+        process.wait_ready(START, async || TcpStream::connect(address).await.map(drop)).await?;
         Ok(Self { address, _process: process })
     }
 
@@ -96,7 +96,8 @@ fn server(address: SocketAddr) -> String {
     format!(
         "server:\n  ip-address: {}@{}\n  username: \"\"\n  zonesdir: \".\"\n  database: \"\"\n  pidfile: \"\"\n\
          \x20 xfrdfile: \"\"\n  xfrdir: \".\"\n  zonelistfile: \"zone.list\"\n\
-         \x20 rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\n",
+         \x20 rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\n\
+         remote-control:\n  control-enable: no\n",
         address.ip(),
         address.port()
     )

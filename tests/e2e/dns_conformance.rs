@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::world::{
     Alone, Folder, PROGRAM, Source, admin, apply_route, envoy, eventually, networkmesh, run, set_destination,
+    set_unauthenticated,
 };
 
 const PACKAGES: [&str; 1] = ["dnspython==2.9.2"];
@@ -23,11 +24,17 @@ const PACKAGES: [&str; 1] = ["dnspython==2.9.2"];
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/dns_conformance");
 
 /// What became of one case over one transport.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Row {
     case: String,
     over: String,
     failure: Option<String>,
+}
+
+impl Row {
+    fn complaint(&self) -> Option<String> {
+        self.failure.as_ref().map(|failure| format!("{} ({}): {failure}", self.case, self.over))
+    }
 }
 
 #[tokio::test]
@@ -46,10 +53,10 @@ async fn conforms(dns: SocketAddr) {
     let facts = json!({
         "gateway": world.alice.addresses.internal.ip(),
         "instance": "alice-gateway",
-        "ready": ["web.alice.svc.", "many.alice.svc.", "fixed.alice.svc.", "echo.bob.svc."],
+        "ready": ["web.alice.svc.", "fixed.alice.svc.", "echo.bob.svc."],
     });
     let rows = judge("conformance.py", dns, &facts).await;
-    let failed: Vec<&Row> = rows.iter().filter(|row| row.failure.is_some()).collect();
+    let failed: Vec<String> = rows.iter().filter_map(Row::complaint).collect();
     assert!(!rows.is_empty() && failed.is_empty(), "{} of {}: {failed:#?}", failed.len(), rows.len());
 }
 
@@ -59,7 +66,8 @@ async fn no_case_takes_an_echo_for_an_answer() {
     let echo = Echo::start().await;
     let facts = json!({"gateway": "127.0.0.1", "instance": "alice-gateway", "ready": []});
     let rows = judge("conformance.py", echo.address, &facts).await;
-    let passed: Vec<&Row> = rows.iter().filter(|row| row.failure.is_none()).collect();
+    let passed: Vec<&str> =
+        rows.iter().filter(|row| row.failure.is_none()).map(|row| row.case.as_str()).collect();
     assert!(!rows.is_empty() && passed.is_empty(), "{passed:#?}");
 }
 
@@ -67,12 +75,14 @@ async fn no_case_takes_an_echo_for_an_answer() {
 async fn nsd_gives_the_same_answers_from_the_dumped_zone() {
     let services = services_of_all_kinds();
     let (world, _upstream) = start(json!({}), &services, &["bob", "carol", "dave"]).await;
+    let named = services.iter().filter(|(_, manifest)| manifest["items"][1]["subsets"] != json!([]));
+    let named = named.map(|(name, _)| format!("{name}.alice.svc."));
+    let wildcards = ["bob", "carol", "dave"].map(|domain| format!("*.{domain}.svc."));
+    let expected: Vec<String> = named.chain(wildcards).collect();
     let zone = eventually("all names are there", async || {
         let ran = networkmesh(["dump", "names", "--admin", &admin(&world.alice)]).await;
-        let has = |name: &str| ran.out.lines().any(|line| line.starts_with(name));
-        let services = services.iter().map(|(name, _)| format!("{name}.alice.svc."));
-        let domains = ["bob", "carol", "dave"].map(|domain| format!("*.{domain}.svc."));
-        match services.chain(domains).find(|name| !has(name)) {
+        let is_there = |name: &String| ran.out.lines().any(|line| line.split(' ').next() == Some(name));
+        match expected.iter().find(|name| !is_there(name)) {
             None => Ok(ran.out),
             Some(missing) => Err(format!("no {missing} in {ran:?}")),
         }
@@ -83,7 +93,7 @@ async fn nsd_gives_the_same_answers_from_the_dumped_zone() {
     let nsd = Nsd::serve(&folder, &[("svc.", &zone)]).await.unwrap_or_else(|error| panic!("{error}\n{zone}"));
     let facts = json!({"nsd": [nsd.address().ip(), nsd.address().port()], "zone": zone});
     let rows = judge("zone.py", world.alice.addresses.dns, &facts).await;
-    let different: Vec<&Row> = rows.iter().filter(|row| row.failure.is_some()).collect();
+    let different: Vec<String> = rows.iter().filter_map(Row::complaint).collect();
     assert!(different.is_empty(), "{} of {}: {different:#?}", different.len(), rows.len());
     let asked: BTreeSet<&str> = rows.iter().map(|row| row.case.as_str()).collect();
     assert!(asked.len() > 1000, "only {}: {asked:?}", asked.len());
@@ -102,6 +112,7 @@ async fn start(mut config: Value, services: &[(String, Value)], partners: &[&str
     for partner in partners {
         let mut route = world.alice.route_to(&world.alice);
         set_destination(&mut route, partner, free_address().unwrap());
+        set_unauthenticated(&mut route);
         apply_route(&world.alice, &route).await;
     }
     world.start_mesh().await;

@@ -19,7 +19,7 @@ import others
 import protocol
 from client import CASES, FACTS, Tcp, Udp, query
 
-READY = 60
+READY = 30
 POLL = 0.05
 
 

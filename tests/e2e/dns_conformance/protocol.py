@@ -89,18 +89,21 @@ def _(client):
     equal("options", response.options, ())
 
 
-@case("Options whose length is a lie are malformed.")
+@case("An option that is cut short is malformed, or as if it were not there.")
 def _(client):
     for rdata in [b"\xfd\xe9\x00\x05x", b"\xfd\xe9\x00", b"\xfd"]:
         opt = b"\x00" + struct.pack("!HHIH", dns.rdatatype.OPT, 1232, 0, len(rdata)) + rdata
-        malformed(client, with_additional(1, opt))
+        number, rcode, answered = raw(type(client)(), with_additional(1, opt))
+        equal("id", number, ID)
+        if rcode != "FORMERR":
+            addresses(dns.message.from_wire(answered), "web.alice.svc.", "A", WEB_A)
 
 
 @case("Other versions of EDNS are answered with BADVERS and the version that is known.")
 def _(client):
     for version in [1, 2, 255]:
         asked = query("web.alice.svc.")
-        asked.use_edns(0, version << 16, 1232)
+        asked.use_edns(version)
         client.send(asked.to_wire())
         response = dns.message.from_wire(client.receive())
         equal("id", response.id, asked.id)
