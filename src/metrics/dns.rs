@@ -31,7 +31,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &dns::Metrics
 
     let upstreams = metrics.upstreams();
     let queries = upstreams.iter().flat_map(|upstream| {
-        let results = [("answered", upstream.queries - upstream.failures), ("failed", upstream.failures)];
+        let results = [("answered", upstream.queries.saturating_sub(upstream.failures)), ("failed", upstream.failures)];
         let labels = |result| vec![("upstream", upstream.address.to_string()), owned(("result", result))];
         results.map(|(result, count)| (labels(result), count))
     });
@@ -40,7 +40,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &dns::Metrics
     let help = "Time until upstream DNS servers answered, in seconds";
     let mut family = encoder.encode_descriptor("dns_upstream_seconds", help, None, MetricType::Histogram)?;
     upstreams.iter().try_for_each(|upstream| {
-        let bounds = LATENCY_BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::MAX]);
+        let bounds = LATENCY_BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(upstream.buckets).collect();
         let labels = [("upstream", upstream.address.to_string())];
         family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
