@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long it may take: longer than the server waits for its upstreams, and less than commands wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a client is told.
 pub(crate) struct Told {
@@ -27,22 +27,22 @@ pub(crate) struct Told {
 /// No answer came.
 pub(crate) async fn addresses(server: SocketAddr, name: &Name) -> io::Result<Told> {
     let look_up = async {
-        let mut stream = TcpStream::connect(server).await?;
-        let mut told = ask(&mut stream, name, RecordType::A).await?;
-        let second = ask(&mut stream, name, RecordType::AAAA).await?;
+        let (mut told, other) =
+            tokio::try_join!(ask(server, name, RecordType::A), ask(server, name, RecordType::AAAA))?;
         let new: Vec<Record> =
-            second.records.into_iter().filter(|record| !told.records.contains(record)).collect();
+            other.records.into_iter().filter(|record| !told.records.contains(record)).collect();
         told.records.extend(new);
         Ok(told)
     };
     timeout(PATIENCE, look_up).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn ask(stream: &mut TcpStream, name: &Name, record_type: RecordType) -> io::Result<Told> {
+async fn ask(server: SocketAddr, name: &Name, record_type: RecordType) -> io::Result<Told> {
     let mut query = Message::query();
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(name.clone(), record_type));
     let packet = query.to_vec().map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect(server).await?;
     // Each message has its length in front (RFC 1035, 4.2.2).
     let length = u16::try_from(packet.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes()[..], &packet].concat()).await?;
