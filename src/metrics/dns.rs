@@ -31,7 +31,8 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &dns::Metrics
 
     let upstreams = metrics.upstreams();
     let queries = upstreams.iter().flat_map(|upstream| {
-        let results = [("answered", upstream.queries.saturating_sub(upstream.failures)), ("failed", upstream.failures)];
+        let results =
+            [("answered", upstream.queries.saturating_sub(upstream.failures)), ("failed", upstream.failures)];
         let labels = |result| vec![("upstream", upstream.address.to_string()), owned(("result", result))];
         results.map(|(result, count)| (labels(result), count))
     });
