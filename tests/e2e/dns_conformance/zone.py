@@ -1,6 +1,7 @@
 """Asks the DNS server of domain `alice` and an NSD the same, and compares what they say.
 
-zone.py ADDRESS PORT FACTS, where the facts are `nsd` (its address and its port) and `zone` (the master file that NSD has read).
+zone.py ADDRESS PORT FACTS, where the facts are `nsd` (its address and its port), `zone` (the master file that NSD has read),
+and `bare` (names that exist without records).
 
 Prints a JSON object for each question: `case`, `over`, and `failure`, which is null if both say the same.
 """
@@ -19,6 +20,7 @@ from client import FACTS, Tcp, Udp, query
 TYPES = ["A", "AAAA", "SRV", "PTR", "NS", "SOA", "TXT", "MX", "CNAME", "TYPE65280", "ANY"]
 
 ORIGIN = dns.name.from_text("svc.")
+BARE = {dns.name.from_text(name) for name in FACTS["bare"]}
 
 
 class Server:
@@ -61,7 +63,8 @@ def names(zone):
     known = {name for name in owners | above if not name.is_wild()}
     unknown = {child(label, name) for name in known for label in ["absent", "*", "_tcp"]}
     wild = {child(label, name.parent()) for name in owners if name.is_wild() for label in ["any", "*", "xn--z"]}
-    return sorted(known | unknown | wild)
+    deep = {child("deep", name) for name in wild}
+    return sorted(known | unknown | wild | deep | BARE)
 
 
 def parents(name):
@@ -79,15 +82,21 @@ def difference(name, kind, zone, ours, nsds):
         # RFC 8482, 4.1: one of the sets is enough.
         if len(ours["answer"]) == 1 and ours["answer"][0] in nsds["answer"]:
             ours = nsds | {"rcode": ours["rcode"], "AA": ours["AA"]}
+    # What a master file cannot say: that the names of another domain's services have one label, and that a name is there
+    # without records.
     if is_deep_below_wildcard(name, zone):
-        # A master file cannot say that the names of another domain's services have one label.
-        nsds = {"rcode": "NXDOMAIN", "AA": True, "answer": [], "authority": records([zone.get_rrset(ORIGIN, "SOA")])}
+        nsds = negative("NXDOMAIN", zone)
+    if name in BARE:
+        nsds = negative("NOERROR", zone)
     return None if ours == nsds else f"{ours}, and NSD: {nsds}"
 
 
+def negative(rcode, zone):
+    return {"rcode": rcode, "AA": True, "answer": [], "authority": records([zone.get_rrset(ORIGIN, "SOA")])}
+
+
 def is_deep_below_wildcard(name, zone):
-    ancestors = [above for above in parents(name)][1:]
-    return any(zone.get_node(child("*", above)) for above in ancestors) and zone.get_node(name) is None
+    return any(zone.get_node(child("*", above)) for above in list(parents(name))[1:])
 
 
 zone = dns.zone.from_text(FACTS["zone"], ORIGIN, relativize=False)
