@@ -1,6 +1,7 @@
 """Clients, what they ask, and what holds for each answer.
 
-Scripts that use this are called with ADDRESS PORT FACTS: where the server is, and a JSON object of what else is to be known.
+Scripts that use this are called with ADDRESS PORT FACTS: where the server is, and a JSON object of what else is to be
+known.
 """
 
 import contextlib
@@ -140,7 +141,8 @@ def addresses(response, name, kind, expected):
 def negative(response):
     """No answer, and the SOA of RFC 2308."""
     equal("sets in the answer", response.answer, [])
-    equal("the authority section", [(str(rrset.name), rrset.rdtype.name) for rrset in response.authority], [("svc.", "SOA")])
+    found = [(str(rrset.name), rrset.rdtype.name) for rrset in response.authority]
+    equal("the authority section", found, [("svc.", "SOA")])
     (soa,) = response.authority
     equal("TTL of the SOA", soa.ttl, TTL)
     equal("MINIMUM of the SOA", soa[0].minimum, TTL)
@@ -196,6 +198,7 @@ def equal(what, found, expected):
 def check(holds, message):
     if not holds:
         raise AssertionError(message)
+
 
 def with_additional(count, records):
     header = struct.pack("!6H", ID, 0x0100, 1, 0, 0, count)

@@ -1,7 +1,7 @@
 """What the DNS server of domain `alice` owes its clients, asked by dnspython.
 
-conformance.py ADDRESS PORT FACTS, where the facts are `gateway` (an IPv4 address), `instance`, and `ready`: names that must
-have an address before anything else is asked.
+conformance.py ADDRESS PORT FACTS, where the facts are `gateway` (an IPv4 address), `instance`, and `ready`: names that
+must have an address before anything else is asked.
 
 Prints a JSON object for each case and transport: `case`, `over`, and `failure`, which is null if all is well.
 """

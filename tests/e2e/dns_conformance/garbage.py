@@ -42,8 +42,9 @@ def _(client):
 
 @case("A name that points to itself, ahead, or in circles is malformed.")
 def _(client):
-    for name in [b"\xc0\x0c", b"\xc0\x0e", b"\xc0\xff", b"\xff\xff", b"\x01a\xc0\x0c", b"\x01a\xc0\x0e", b"\xc0\x0e\xc0\x0c", b"\xc0"]:
+    for name in [b"\xc0\x0c", b"\xc0\x0e", b"\xc0\xff", b"\xff\xff", b"\xc0\x0e\xc0\x0c", b"\xc0"]:
         malformed(client, HEADER + name + IN_A)
+        malformed(client, HEADER + b"\x01a" + name + IN_A)
 
 
 @case("A label that is longer than labels are is malformed.")

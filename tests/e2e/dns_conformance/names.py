@@ -5,7 +5,7 @@ import collections
 import dns.name
 import dns.reversename
 
-from client import FACTS, OPT, TTL, WEB, WEB_A, WEB_AAAA, addresses, ask, case, check, equal, negative, query
+from client import FACTS, TTL, WEB_A, WEB_AAAA, addresses, ask, case, check, equal, negative, query
 
 
 @case("A service has its ready addresses under each of its names.")
@@ -33,8 +33,9 @@ def _(client):
 
 @case("A name without addresses of a family has no data.")
 def _(client):
-    for name, kind in [("four.alice.svc.", "AAAA"), ("four.", "AAAA"), ("down.alice.svc.", "A"), ("echo.bob.svc.", "AAAA")]:
-        negative(ask(client, query(name, kind)))
+    for name in ["four.alice.svc.", "four.", "echo.bob.svc."]:
+        negative(ask(client, query(name, "AAAA")))
+    negative(ask(client, query("down.alice.svc.")))
 
 
 @case("A name has no data of types that it has not, known ones or not.")
@@ -142,8 +143,8 @@ def _(client):
 
 @case("Ports, protocols and endpoints that are not there do not exist.")
 def _(client):
-    for name in ["_nope._tcp.web.alice.svc.", "_http._udp.web.alice.svc.", "_http._tcp.nobody.alice.svc.", "10-9-9-9.web.alice.svc."]:
-        negative(ask(client, query(name, "SRV"), "NXDOMAIN"))
+    for name in ["_nope._tcp.web", "_http._udp.web", "_http._tcp.nobody", "10-9-9-9.web"]:
+        negative(ask(client, query(f"{name}.alice.svc.", "SRV"), "NXDOMAIN"))
 
 
 @case("An endpoint's address has the names of all its services.")
@@ -164,7 +165,8 @@ def _(client):
 @case("The zone has its SOA and its NS, whose target is this server.")
 def _(client):
     response = ask(client, query("svc.", "SOA"))
-    equal("answer", [(str(rrset.name), rrset.rdtype.name, rrset.ttl) for rrset in response.answer], [("svc.", "SOA", TTL)])
+    found = [(str(rrset.name), rrset.rdtype.name, rrset.ttl) for rrset in response.answer]
+    equal("answer", found, [("svc.", "SOA", TTL)])
     response = ask(client, query("svc.", "NS"))
     equal("answer", [(str(rrset.name), rrset.rdtype.name) for rrset in response.answer], [("svc.", "NS")])
     (target,) = [str(record.target) for record in response.answer[0]]
@@ -181,11 +183,11 @@ def _(client):
 
 @case("Each address comes first as often as the others.")
 def _(client):
-    for kind, name, expected in [("A", "web.alice.svc.", WEB_A), ("A", "web.", WEB_A), ("SRV", "_http._tcp.web.alice.svc.", range(4))]:
+    for name, kind, count in [("web.alice.svc.", "A", 3), ("web.", "A", 3), ("_http._tcp.web.alice.svc.", "SRV", 4)]:
         firsts = collections.Counter()
         for _ in range(60):
             response = ask(client, query(name, kind))
             check(response.answer, f"no answer for {name}")
             firsts[str(response.answer[0][0])] += 1
-        equal(f"records of {name} that ever come first", len(firsts), len(expected))
+        equal(f"records of {name} that ever come first", len(firsts), count)
         check(min(firsts.values()) * 2 >= max(firsts.values()), f"{name}: {firsts}")

@@ -3,7 +3,7 @@
 import dns.name
 import dns.resolver
 
-from client import ADDRESS, FACTS, PORT, TIMEOUT, Tcp, Udp, WEB_A, addresses, ask, bare, case, check, equal, query
+from client import ADDRESS, FACTS, PORT, TIMEOUT, Tcp, Udp, WEB_A, ask, bare, case, check, equal, query
 
 
 @case("Names of others are asked upstream.")

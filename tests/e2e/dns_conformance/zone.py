@@ -1,7 +1,7 @@
 """Asks the DNS server of domain `alice` and an NSD the same, and compares what they say.
 
-zone.py ADDRESS PORT FACTS, where the facts are `nsd` (its address and its port), `zone` (the master file that NSD has read),
-and `bare` (names that exist without records).
+zone.py ADDRESS PORT FACTS, where the facts are `nsd` (its address and its port), `zone` (the master file that NSD has
+read), and `bare` (names that exist without records).
 
 Prints a JSON object for each question: `case`, `over`, and `failure`, which is null if both say the same.
 """
@@ -12,7 +12,6 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
-import dns.rdatatype
 import dns.zone
 
 from client import FACTS, Tcp, Udp, query
@@ -82,8 +81,8 @@ def difference(name, kind, zone, ours, nsds):
         # RFC 8482, 4.1: one of the sets is enough.
         if len(ours["answer"]) == 1 and ours["answer"][0] in nsds["answer"]:
             ours = nsds | {"rcode": ours["rcode"], "AA": ours["AA"]}
-    # What a master file cannot say: that the names of another domain's services have one label, and that a name is there
-    # without records.
+    # What a master file cannot say: that the names of another domain's services have one label, and that a name is
+    # there without records.
     if is_deep_below_wildcard(name, zone):
         nsds = negative("NXDOMAIN", zone)
     if name in BARE:
