@@ -137,7 +137,7 @@ impl Keeper {
         loop {
             answers.borrow_and_update();
             let begun = Instant::now();
-            let is_any_open = self.look();
+            let is_any_waiting = self.look();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = sleep(begun.elapsed() * REST) => {}
@@ -145,7 +145,7 @@ impl Keeper {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.snapshots.changed() => if changed.is_err() { return },
-                _ = answers.changed(), if is_any_open => {}
+                _ = answers.changed(), if is_any_waiting => {}
             }
         }
     }
@@ -158,6 +158,6 @@ impl Keeper {
         if !changes.is_empty() {
             self.names.apply(changes);
         }
-        book.is_any_open()
+        book.is_any_waiting()
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Book {
     translator: Translator,
     snapshot: Arc<Snapshot>,
     /// Those of the snapshot's services and routes to other domains that are not shown as they are.
-    open: BTreeMap<Owner, Waiting>,
+    waiting: BTreeMap<Owner, Waiting>,
 }
 
 /// A name that is not shown as it is.
@@ -48,17 +48,17 @@ impl Lead {
 
 impl Book {
     pub(super) fn new(translator: Translator, snapshot: Snapshot) -> Self {
-        Self { translator, snapshot: Arc::new(snapshot), open: BTreeMap::new() }
+        Self { translator, snapshot: Arc::new(snapshot), waiting: BTreeMap::new() }
     }
 
     /// Whether names wait.
-    pub(super) fn is_any_open(&self) -> bool {
-        !self.open.is_empty()
+    pub(super) fn is_any_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// What the name of this waits for, if it does.
     pub(super) fn waiting(&self, owner: &Owner) -> Option<&Waiting> {
-        self.open.get(owner)
+        self.waiting.get(owner)
     }
 
     /// Whether there is this service, or route to another domain.
@@ -80,29 +80,29 @@ impl Book {
             match changed {
                 Changed::Inbound(..) => {}
                 Changed::Outbound(destination, None) => {
-                    self.open.remove(&Owner::Outbound(destination.clone()));
+                    self.waiting.remove(&Owner::Outbound(destination.clone()));
                     changes.push(NameChange::NoRoute(destination.clone()));
                 }
                 Changed::Outbound(destination, Some(_)) => {
                     let owner = Owner::Outbound(destination.clone());
-                    if !old.outbound.contains_key(destination) || self.open.contains_key(&owner) {
+                    if !old.outbound.contains_key(destination) || self.waiting.contains_key(&owner) {
                         self.wait(owner, Lead::Gateway, None, now);
                     }
                 }
                 Changed::Service(name, None) => {
-                    self.open.remove(&Owner::Service(name.clone()));
+                    self.waiting.remove(&Owner::Service(name.clone()));
                     changes.push(NameChange::NoService(name.clone()));
                 }
                 Changed::Service(name, Some(service)) => {
                     let owner = Owner::Service(name.clone());
-                    let shown = match self.open.get(&owner) {
+                    let shown = match self.waiting.get(&owner) {
                         Some(waiting) => waiting.shown,
                         None => old.services.get(name).map(|service| Lead::of(service)),
                     };
                     let lead = Lead::of(service);
                     changes.extend(shown.map(|shown| NameChange::Service(leading(service, shown))));
                     if shown == Some(lead) {
-                        self.open.remove(&owner);
+                        self.waiting.remove(&owner);
                     } else {
                         self.wait(owner, lead, shown, now);
                     }
@@ -114,7 +114,7 @@ impl Book {
 
     /// Shows those of the names that wait which gateways can serve.
     pub(super) fn take_served(&mut self, is_served: impl Fn(&Waiting) -> bool) -> Vec<NameChange> {
-        let served = self.open.extract_if(.., |_, waiting| is_served(waiting));
+        let served = self.waiting.extract_if(.., |_, waiting| is_served(waiting));
         let shown = served.filter_map(|(owner, _)| match owner {
             Owner::Outbound(destination) => Some(NameChange::Route(destination)),
             Owner::Service(name) => self.snapshot.services.get(&name).cloned().map(NameChange::Service),
@@ -124,9 +124,9 @@ impl Book {
     }
 
     fn wait(&mut self, owner: Owner, lead: Lead, shown: Option<Lead>, now: Timestamp) {
-        let since = self.open.get(&owner).map_or(now, |waiting| waiting.since);
+        let since = self.waiting.get(&owner).map_or(now, |waiting| waiting.since);
         let resources = needs(&self.translator, &owner, &self.snapshot);
-        self.open.insert(owner, Waiting { since, resources, lead, shown });
+        self.waiting.insert(owner, Waiting { since, resources, lead, shown });
     }
 }
 
@@ -189,11 +189,11 @@ mod tests {
             open_route("carol", "alice", None),
         ];
         assert_eq!(alice.follow(&manifests), [""; 0]);
-        assert!(alice.0.is_any_open());
+        assert!(alice.0.is_any_waiting());
         assert_eq!(alice.serve("svc|web.alice.svc"), ["web [10.0.0.1:80]"]);
         assert_eq!(alice.serve("svc|inner.alice.svc"), ["inner gateway"]);
         assert_eq!(alice.serve("alice-to-bob-http"), ["*.bob"]);
-        assert!(!alice.0.is_any_open(), "a way in is no name");
+        assert!(!alice.0.is_any_waiting(), "a way in is no name");
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(alice.follow(&[service("web", false, "10.0.0.2:80")]), [""; 0], "it is not shown yet");
         assert_eq!(alice.serve("svc|web.alice.svc"), ["web [10.0.0.2:80]"]);
         assert_eq!(alice.follow(&[service("web", false, "10.0.0.3:80")]), ["web [10.0.0.3:80]"]);
-        assert!(!alice.0.is_any_open());
+        assert!(!alice.0.is_any_waiting());
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(alice.serve("svc|web.alice.svc"), ["web gateway"]);
         assert_eq!(alice.follow(&[service("web", false, "10.0.0.2:80")]), ["web gateway"]);
         assert_eq!(alice.follow(&[service("web", true, "10.0.0.2:80")]), ["web gateway"]);
-        assert!(!alice.0.is_any_open(), "the change was taken back");
+        assert!(!alice.0.is_any_waiting(), "the change was taken back");
     }
 
     #[test]
@@ -246,6 +246,6 @@ mod tests {
         }
         alice.follow(&manifests);
         alice.follow(&[]);
-        assert!(!alice.0.is_any_open(), "nothing waits for what is gone");
+        assert!(!alice.0.is_any_waiting(), "nothing waits for what is gone");
     }
 }
