@@ -37,9 +37,9 @@ impl Args {
             None => ("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_default()),
         };
         let filter = if filter.is_empty() { "info".to_owned() } else { filter };
-        // hickory logs every single answer at level info. kube logs every failed try, and answers that it cannot read,
-        // whatever they hold; the source says what is wrong, and once.
-        let filter = format!("hickory_server=warn,kube_client=off,kube_runtime=off,{filter}");
+        // kube logs every failed try, and answers that it cannot read, whatever they hold; the source says what is wrong,
+        // and once. hickory warns of each packet that is no answer to its question: anybody can send such.
+        let filter = format!("kube_client=off,kube_runtime=off,hickory_net=error,{filter}");
         let filter = EnvFilter::builder().parse(filter).map_err(|error| CommandError::Argument {
             what: what.to_owned(),
             problem: Problem::new(error.to_string(), "use a level such as info or debug"),
