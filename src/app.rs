@@ -7,18 +7,17 @@
 //! ```
 
 mod bind;
+mod index;
 mod settings;
 mod source;
 mod xds_server;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{CertError, DomainKey};
 use envoy::Translator;
-use jiff::Timestamp;
-use model::{DomainId, Event, FieldError, Index, Kind, Snapshot, StatusUpdate};
+use model::{DomainId, FieldError, Index, Kind, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet, block_in_place};
@@ -28,6 +27,7 @@ use tracing::{error, info, warn};
 use xds::{Cache, Store};
 
 use self::bind::{bind_dns, bind_error, create_socket_folder};
+use self::index::keep_index;
 use self::settings::{certificates, dns_settings, gateway_settings, zone_settings};
 use self::source::Source;
 use self::xds_server::XdsServer;
@@ -296,41 +296,6 @@ fn begin_with_last_state(cache: &Cache, store: &Store) {
         }
         Ok(None) => {}
         Err(error) => warn!(%error, "starting without the last run's configuration"),
-    }
-}
-
-/// Owns the index: takes all events at hand in, then publishes once.
-///
-/// The source sends events here and takes updates from here. Updates wait in a queue of their own, so that neither
-/// side ever waits for the other.
-async fn keep_index(
-    mut index: Index,
-    mut events: mpsc::Receiver<Event>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    updates: mpsc::Sender<StatusUpdate>,
-) {
-    let mut waiting = VecDeque::new();
-    loop {
-        tokio::select! {
-            event = events.recv() => {
-                let Some(event) = event else { return };
-                index.apply(event);
-                while let Ok(event) = events.try_recv() {
-                    index.apply(event);
-                }
-                // Opening a token takes a millisecond, and after a start there may be thousands.
-                let (snapshot, status_updates) = block_in_place(|| index.commit(Timestamp::now()));
-                if let Some(snapshot) = snapshot {
-                    snapshots.send_replace(snapshot);
-                }
-                waiting.extend(status_updates);
-            }
-            Ok(permit) = updates.reserve(), if !waiting.is_empty() => {
-                if let Some(update) = waiting.pop_front() {
-                    permit.send(update);
-                }
-            }
-        }
     }
 }
 
