@@ -1,7 +1,7 @@
 //! What the configuration says to each part.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use certs::{CertError, DomainAuthority, LeafRequest, LeafUsage};
 use envoy::ExternalProtocol;
@@ -78,7 +78,7 @@ pub(super) fn zone_settings(config: &Config) -> dns::ZoneSettings {
         domain: config.domain.clone(),
         gateway: config.dns.gateway.clone(),
         gateway_port: config.listen.internal.port(),
-        ttl: Duration::from_secs(config.dns.ttl.into()),
+        ttl: config.dns.ttl,
     }
 }
 

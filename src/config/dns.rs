@@ -21,8 +21,8 @@ pub struct Dns {
     /// The clients for which other names are looked up, and whose responses are never limited. The loopback networks
     /// unless configured.
     pub recursion: Vec<IpNet>,
-    /// How long an answer about a service may be kept, in seconds.
-    pub ttl: u32,
+    /// How long an answer about a service may be kept, in whole seconds.
+    pub ttl: Duration,
     /// The addresses of services of other domains: those of this domain's gateway, as its applications reach it.
     pub gateway: Vec<IpAddr>,
     /// Threads that answer over UDP, each with a socket of its own.
@@ -43,25 +43,30 @@ impl Dns {
             }
             address => Ok(address),
         };
+        let defaults = ::dns::Settings::default();
         Self {
             upstreams: fields.list("upstreams", upstream).unwrap_or_default(),
-            recursion: fields.list("recursion", parse_network).unwrap_or_else(::dns::loopback_subnets),
-            ttl: fields.number("ttl", 0..=86_400).unwrap_or(5),
+            recursion: fields.list("recursion", parse_network).unwrap_or(defaults.recursion_subnets),
+            ttl: fields.number("ttl", 0..=86_400).map_or(::dns::DEFAULT_TTL, seconds),
             gateway: fields
                 .list("gateway", parse_gateway)
                 .unwrap_or_else(|| vec![reachable(listen.internal).ip()]),
             workers: NonZeroUsize::new(fields.number("workers", 1..=64).unwrap_or(1) as usize)
                 .unwrap_or(NonZeroUsize::MIN),
-            responses_per_second: NonZeroU32::new(
-                fields.number("responsesPerSecond", 0..=1_000_000).unwrap_or(200),
-            ),
-            stale: match fields.number("staleSeconds", 0..=604_800).unwrap_or(86_400) {
-                0 => None,
-                seconds => Some(Duration::from_secs(seconds.into())),
+            responses_per_second: fields
+                .number("responsesPerSecond", 0..=1_000_000)
+                .map_or(defaults.responses_per_second, NonZeroU32::new),
+            stale: match fields.number("staleSeconds", 0..=604_800) {
+                Some(0) => None,
+                told => told.map(seconds).or(defaults.forward.stale),
             },
             rebinding: fields.section("rebinding", read_rebinding),
         }
     }
+}
+
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.into())
 }
 
 fn read_rebinding(fields: &mut Fields) -> Rebinding {

@@ -83,7 +83,7 @@ fn a_domain_and_its_key_are_enough() {
         config.dns.recursion.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["127.0.0.0/8", "::1/128"]
     );
-    assert_eq!(config.dns.ttl, 5);
+    assert_eq!(config.dns.ttl, Duration::from_secs(5));
     assert_eq!(config.dns.gateway, ["127.0.0.1".parse::<std::net::IpAddr>().expect("an address")]);
     assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (1, NonZeroU32::new(200)));
     assert_eq!(config.dns.stale, Some(Duration::from_hours(24)));
@@ -199,7 +199,7 @@ instance: gateway-1
         shown(config.dns.recursion.iter().map(ToString::to_string).collect()),
         "10.0.0.0/8 192.0.2.9/32"
     );
-    assert_eq!((config.dns.ttl, config.dns.gateway[0].to_string()), (30, "10.0.0.8".to_owned()));
+    assert_eq!((config.dns.ttl.as_secs(), config.dns.gateway[0].to_string()), (30, "10.0.0.8".to_owned()));
     assert_eq!((config.dns.workers.get(), config.dns.responses_per_second), (4, None));
     assert_eq!(config.dns.stale, None);
     let Rebinding::Refused { except } = config.dns.rebinding else { panic!("is protected") };
@@ -500,7 +500,10 @@ fn with_both_files_networkmesh_yaml_gives_everything_but_the_identity() {
     let kuscia = kuscia(&folder, &key);
     let own = folder.write("networkmesh.yaml", "instance: one\ndns: {ttl: 9}");
     let config = Config::load_with_kuscia(&kuscia, Some(&own)).expect("is good");
-    assert_eq!((config.domain.as_str(), config.instance.as_str(), config.dns.ttl), ("bob", "one", 9));
+    assert_eq!(
+        (config.domain.as_str(), config.instance.as_str(), config.dns.ttl.as_secs()),
+        ("bob", "one", 9)
+    );
 }
 
 #[test]
