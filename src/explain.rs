@@ -8,11 +8,11 @@ use std::io;
 use dns::NameKind;
 use envoy::Owner;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{Name, Record};
+use hickory_proto::rr::{Name, RData, Record};
 use model::{DomainId, Kind, PortScope, ServiceName, Snapshot};
 use serde::{Deserialize, Serialize};
 
-use self::lookup::Told;
+use self::lookup::Response;
 use crate::names::State;
 
 /// Slips (letters too many, missing, wrong or in the wrong order) between two names of which one is offered for the other.
@@ -27,7 +27,8 @@ const MOST_OFFERED: usize = 3;
 pub(crate) struct Explanation {
     /// The name, in lower case and with its final dot.
     pub(crate) name: String,
-    /// Whether clients get records for it; of names of others, those clients that may ask for them.
+    /// Whether clients get records for it; of names of others, and of services that are such, those clients that may ask
+    /// for them, and addresses.
     pub(crate) resolves: bool,
     /// What the name is.
     pub(crate) meaning: String,
@@ -51,8 +52,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) state: Option<State>,
     /// What becomes of names of others.
     pub(crate) forwarding: Forwarding,
-    /// What a client is told, if it is a name of others that was looked up.
-    pub(crate) told: Option<io::Result<Told>>,
+    /// What a client gets, if the name leads to others and was looked up.
+    pub(crate) response: Option<io::Result<Response>>,
 }
 
 /// What becomes of names of others.
@@ -79,11 +80,12 @@ pub(crate) fn owner(found: &dns::Explanation, own: &DomainId) -> Option<Owner> {
 impl Explanation {
     /// Explains an absolute name.
     pub(crate) fn new(name: &Name, facts: &Facts<'_>) -> Self {
-        let Facts { snapshot, found, state, forwarding, told } = facts;
+        let Facts { snapshot, found, state, forwarding, response } = facts;
         let owner = owner(found, &snapshot.domain);
         let mut explanation = Self {
             name: name.to_lowercase().to_ascii(),
-            resolves: !found.records.is_empty(),
+            // Where an alias leads to, the response says.
+            resolves: !found.records.is_empty() && found.kind != NameKind::Alias,
             meaning: words::meaning(name, found, &snapshot.domain),
             reasons: Vec::new(),
             records: lines(&found.records),
@@ -101,13 +103,21 @@ impl Explanation {
                 explanation.say("meanwhile its short forms are taken for names of others");
             }
             (NameKind::NotOurs, _) => {
-                explanation.explain_forwarding(forwarding, told.as_ref());
+                explanation.explain_forwarding(forwarding, "are refused", response.as_ref());
                 if !explanation.resolves {
                     explanation.near = near(&text(name), snapshot.services.keys().map(ServiceName::as_str));
                 }
             }
             (NameKind::Missing, Some(Owner::Service(service))) if name.num_labels() > 3 => {
                 explanation.explain_below(name, &service, snapshot);
+            }
+            (NameKind::Alias, Some(Owner::Service(service))) => {
+                explanation.explain_service(&service, snapshot);
+                if found.records.iter().any(leads_into_svc) {
+                    explanation.explain_response(response.as_ref());
+                } else {
+                    explanation.explain_forwarding(forwarding, "get the alias alone", response.as_ref());
+                }
             }
             (_, Some(Owner::Service(service))) => explanation.explain_service(&service, snapshot),
             (_, Some(Owner::Outbound(domain))) => explanation.explain_partner(name, &domain, snapshot),
@@ -168,7 +178,13 @@ impl Explanation {
         self.say_rejected(Kind::DomainRoute, &object, snapshot);
     }
 
-    fn explain_forwarding(&mut self, forwarding: &Forwarding, told: Option<&io::Result<Told>>) {
+    /// Explains what becomes of a name of others, where `others` says what those clients get for which nobody asks.
+    fn explain_forwarding(
+        &mut self,
+        forwarding: &Forwarding,
+        others: &str,
+        response: Option<&io::Result<Response>>,
+    ) {
         if forwarding.upstreams.is_empty() {
             return self.say("there is no upstream to ask: see dns.upstreams");
         }
@@ -181,19 +197,21 @@ impl Explanation {
         let upstreams: Vec<String> = forwarding.upstreams.iter().map(shown).collect();
         self.say(format!("it is for the upstreams to tell: {}", upstreams.join(", ")));
         let clients = forwarding.clients.join(", ");
-        self.say(format!("they are asked for clients in {clients} (dns.recursion); others are refused"));
+        self.say(format!("they are asked for clients in {clients} (dns.recursion); others {others}"));
         if forwarding.is_protected {
             self.say("private addresses are taken out of the answer (dns.rebinding)");
         }
-        self.explain_told(told);
+        self.explain_response(response);
     }
 
-    fn explain_told(&mut self, told: Option<&io::Result<Told>>) {
-        match told {
-            Some(Ok(told)) => {
-                self.resolves = !told.records.is_empty();
-                self.records = lines(&told.records);
-                let code = told.code;
+    fn explain_response(&mut self, response: Option<&io::Result<Response>>) {
+        match response {
+            Some(Ok(response)) => {
+                self.resolves = response.records.iter().any(|record| record.data.ip_addr().is_some());
+                if !response.records.is_empty() {
+                    self.records = lines(&response.records);
+                }
+                let code = response.code;
                 self.say(match (self.resolves, code) {
                     (true, _) => "a client that may ask gets the records below".to_owned(),
                     (false, ResponseCode::NoError) => "it has no addresses".to_owned(),
@@ -212,6 +230,12 @@ impl Explanation {
             self.say(format!("the newest {object} is not in force: {}", errors.join("; ")));
         }
     }
+}
+
+/// Whether this is an alias of a name that no upstream is asked for.
+fn leads_into_svc(record: &Record) -> bool {
+    let RData::CNAME(target) = &record.data else { return false };
+    target.0.iter().next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"svc"))
 }
 
 /// Records as in a master file.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a client is told.
-pub(crate) struct Told {
+pub(crate) struct Response {
     /// The response code.
     pub(crate) code: ResponseCode,
     /// All that came with it, aliases included.
@@ -25,19 +25,19 @@ pub(crate) struct Told {
 ///
 /// # Errors
 /// No answer came.
-pub(crate) async fn addresses(server: SocketAddr, name: &Name) -> io::Result<Told> {
+pub(crate) async fn addresses(server: SocketAddr, name: &Name) -> io::Result<Response> {
     let look_up = async {
-        let (mut told, other) =
+        let (mut response, other) =
             tokio::try_join!(ask(server, name, RecordType::A), ask(server, name, RecordType::AAAA))?;
         let new: Vec<Record> =
-            other.records.into_iter().filter(|record| !told.records.contains(record)).collect();
-        told.records.extend(new);
-        Ok(told)
+            other.records.into_iter().filter(|record| !response.records.contains(record)).collect();
+        response.records.extend(new);
+        Ok(response)
     };
     timeout(PATIENCE, look_up).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn ask(server: SocketAddr, name: &Name, record_type: RecordType) -> io::Result<Told> {
+async fn ask(server: SocketAddr, name: &Name, record_type: RecordType) -> io::Result<Response> {
     let mut query = Message::query();
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(name.clone(), record_type));
@@ -49,5 +49,5 @@ async fn ask(server: SocketAddr, name: &Name, record_type: RecordType) -> io::Re
     let mut packet = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut packet).await?;
     let answer = Message::from_vec(&packet).map_err(io::Error::other)?;
-    Ok(Told { code: answer.metadata.response_code, records: answer.answers })
+    Ok(Response { code: answer.metadata.response_code, records: answer.answers })
 }

@@ -72,7 +72,7 @@ fn explain_in(
     let mut name = Name::from_ascii(name).expect("a name");
     name.set_fqdn(true);
     let found = names.explain(&name);
-    let mut facts = Facts { snapshot, found, state: None, forwarding: Forwarding::default(), told: None };
+    let mut facts = Facts { snapshot, found, state: None, forwarding: Forwarding::default(), response: None };
     change(&mut facts);
     Explanation::new(&name, &facts)
 }
@@ -94,7 +94,6 @@ fn services_are_explained_by_what_their_objects_say() {
         ),
         ("Web.Alice.", "service web of this domain", "2 ready endpoints", "Web.Alice. 5 IN A 192.0.2.2"),
         ("web", "service web of this domain", "2 ready endpoints", "web. 5 IN A 192.0.2.1"),
-        ("db.alice.svc", "service db of this domain", "really db.example.com", "CNAME db.example.com."),
         ("inner.alice.svc", "service inner of this domain", "loadbalancer: domainroute", "A 192.0.2.9"),
         (
             "_http._tcp.web.alice.svc",
@@ -185,23 +184,73 @@ fn names_of_others_are_for_the_upstreams_to_tell() {
 
 #[test]
 fn names_of_others_resolve_if_a_client_is_told_so() {
-    let name: Name = "example.com.".parse().expect("a name");
-    let address: std::net::IpAddr = "198.51.100.7".parse().expect("an address");
-    let record = Record::from_rdata(name, 300, address.into());
-    let told = |code, records| Some(Ok(Told { code, records }));
-    for (told, resolves, reason) in [
-        (told(ResponseCode::NoError, vec![record]), true, "the records below"),
-        (told(ResponseCode::NoError, Vec::new()), false, "it has no addresses"),
-        (told(ResponseCode::NXDomain, Vec::new()), false, "is told: Non-Existent Domain"),
+    let response = |code, records| Some(Ok(Response { code, records }));
+    for (response, resolves, reason) in [
+        (response(ResponseCode::NoError, vec![address("example.com.")]), true, "the records below"),
+        (response(ResponseCode::NoError, Vec::new()), false, "it has no addresses"),
+        (response(ResponseCode::NXDomain, Vec::new()), false, "is told: Non-Existent Domain"),
         (Some(Err(io::ErrorKind::TimedOut.into())), false, "timed out"),
     ] {
         let explanation = explain("example.com", |facts| {
             facts.forwarding = upstreams(&[("192.0.2.53:53", true)], &["127.0.0.0/8"]);
-            facts.told = told;
+            facts.response = response;
         });
         assert_eq!(explanation.resolves, resolves, "{explanation:?}");
         assert_says(&explanation, reason);
         let records = if resolves { &["example.com. 300 IN A 198.51.100.7"][..] } else { &[] };
         assert_eq!(explanation.records, records);
     }
+}
+
+#[test]
+fn a_service_that_is_another_host_resolves_if_that_host_does() {
+    let alias = "db.alice.svc. 5 IN CNAME db.example.com.";
+    let target = "db.example.com. 300 IN A 198.51.100.7";
+    for (code, has_address, reason) in [
+        (ResponseCode::NoError, true, "the records below"),
+        (ResponseCode::NoError, false, "it has no addresses"),
+        (ResponseCode::NXDomain, false, "is told: Non-Existent Domain"),
+        (ResponseCode::ServFail, false, "is told: Server Failure"),
+    ] {
+        let explanation = explain("db.alice.svc", |facts| {
+            facts.forwarding = upstreams(&[("192.0.2.53:53", true)], &["127.0.0.0/8"]);
+            let mut records = facts.found.records.clone();
+            records.extend(has_address.then(|| address("db.example.com.")));
+            // A failure comes without records.
+            records.retain(|_| code != ResponseCode::ServFail);
+            facts.response = Some(Ok(Response { code, records }));
+        });
+        assert_eq!(explanation.meaning, "service db of this domain");
+        assert_eq!(explanation.resolves, has_address, "{explanation:?}");
+        for words in ["really db.example.com", "192.0.2.53:53", "others get the alias alone", reason] {
+            assert_says(&explanation, words);
+        }
+        assert_eq!(explanation.records, if has_address { vec![alias, target] } else { vec![alias] });
+    }
+    let explanation = explain("db.alice.svc", |_| ());
+    assert!(!explanation.resolves, "{explanation:?}");
+    assert_says(&explanation, "there is no upstream to ask");
+}
+
+#[test]
+fn a_service_that_is_another_service_bothers_no_upstream() {
+    let other = service("other", |manifest| {
+        manifest["spec"]["type"] = "ExternalName".into();
+        manifest["spec"]["externalName"] = "x.bob.svc".into();
+    });
+    let snapshot = snapshot("alice", &[other]);
+    let names = names(&snapshot);
+    names.apply(snapshot.services.values().cloned().map(NameChange::Service));
+    let explanation = explain_in(&snapshot, &names, "other.alice.svc", |facts| {
+        facts.response = Some(Ok(Response { code: ResponseCode::NXDomain, records: Vec::new() }));
+    });
+    assert!(!explanation.resolves, "{explanation:?}");
+    assert_says(&explanation, "is told: Non-Existent Domain");
+    assert!(!explanation.reasons.iter().any(|reason| reason.contains("upstream")), "{explanation:?}");
+}
+
+/// An address of `name`.
+fn address(name: &str) -> Record {
+    let address: std::net::IpAddr = "198.51.100.7".parse().expect("an address");
+    Record::from_rdata(name.parse().expect("a name"), 300, address.into())
 }

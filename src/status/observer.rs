@@ -77,7 +77,8 @@ impl Observer {
         status
     }
 
-    /// Why `name`, taken for absolute, resolves as it does. Names of others are looked up, if this host may.
+    /// Why `name`, taken for absolute, resolves as it does. Where it leads to others, it is
+    /// looked up, if this host may.
     pub(crate) async fn explain(&self, name: &Name) -> Explanation {
         let snapshot = self.gateways.programmed.borrow().clone();
         let found = self.dns.names.explain(name);
@@ -85,12 +86,10 @@ impl Observer {
         let forwarding = self.dns.forwarding();
         let server = reachable(self.dns.address);
         let may_ask = self.dns.recursion.iter().any(|subnet| subnet.contains(&server.ip()));
-        let told = if found.kind == NameKind::NotOurs && may_ask {
-            Some(lookup::addresses(server, name).await)
-        } else {
-            None
-        };
-        Explanation::new(name, &Facts { snapshot: &snapshot, found, state, forwarding, told })
+        let leads_to_others = matches!(found.kind, NameKind::NotOurs | NameKind::Alias);
+        let response =
+            if leads_to_others && may_ask { Some(lookup::addresses(server, name).await) } else { None };
+        Explanation::new(name, &Facts { snapshot: &snapshot, found, state, forwarding, response })
     }
 
     fn services(&self, snapshot: &Snapshot) -> Vec<ServiceStatus> {
