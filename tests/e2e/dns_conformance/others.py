@@ -60,6 +60,11 @@ def _(client):
         (1, "echo.bob", "echo.bob.svc.", [FACTS["gateway"]]),
         (1, "web.alice.svc", "web.alice.svc.", WEB_A),
         (1, "host.example", "host.example.", ["192.0.2.7"]),
+        (2, "web", "web.alice.svc.", WEB_A),
+        (2, "web.alice", "web.alice.svc.", WEB_A),
+        (2, "echo.bob", "echo.bob.svc.", [FACTS["gateway"]]),
+        (2, "echo.bob.svc", "echo.bob.svc.", [FACTS["gateway"]]),
+        (2, "host.example", "host.example.", ["192.0.2.7"]),
         (5, "web", "web.alice.svc.", WEB_A),
         (5, "web.alice", "web.alice.svc.", WEB_A),
         (5, "echo.bob", "echo.bob.svc.", [FACTS["gateway"]]),
@@ -69,7 +74,7 @@ def _(client):
         answer = resolver(client, ndots).resolve(name, "A", search=True, tcp=isinstance(client, Tcp))
         equal(f"name for {name} with ndots {ndots}", str(answer.qname), found)
         equal(f"addresses of {name} with ndots {ndots}", sorted(map(str, answer)), sorted(expected))
-    for ndots in [1, 5]:
+    for ndots in [1, 2, 5]:
         try:
             answer = resolver(client, ndots).resolve("nobody", "A", search=True, tcp=isinstance(client, Tcp))
         except dns.resolver.NXDOMAIN:
