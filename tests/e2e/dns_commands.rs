@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use ::http::Request;
 use bytes::Bytes;
+use harness::free_address;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use networkmesh::harness::domain::service_manifest;
 use networkmesh::http::{Limits, open};
 use serde_json::{Value, json};
-use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::world::{Alone, DEADLINE, Ran, Source, World, admin, apply_route, eventually, networkmesh};
+use super::world::{
+    Alone, DEADLINE, Ran, Source, World, admin, apply_route, eventually, external, labelled, networkmesh,
+    resolve,
+};
 
 scenes!(names_are_explained, names_that_wait_say_for_what,);
-
-/// An upstream at which nobody listens.
-const NOBODY: &str = "127.0.0.1:9";
 
 async fn ask(domain: &networkmesh::harness::domain::Domain, arguments: &str) -> Ran {
     networkmesh(arguments.split(' ').chain(["--admin", &admin(domain)])).await
@@ -69,10 +69,12 @@ async fn names_are_explained(on: Source) {
 }
 
 async fn names_that_wait_say_for_what(on: Source) {
-    let mut world = Alone::laid_out(on, &json!({"dns": {"upstreams": [NOBODY]}})).await;
-    let mut labelled = service_manifest("inner", &["10.1.0.1:80".parse().unwrap()]);
-    labelled["items"][0]["metadata"]["labels"]["kuscia.secretflow/loadbalancer"] = "domainroute".into();
-    world.alice.apply("inner.json", &labelled).await.unwrap();
+    // Nobody listens there.
+    let upstream = free_address().unwrap().to_string();
+    let mut world = Alone::laid_out(on, &json!({"dns": {"upstreams": [upstream]}})).await;
+    let inner = labelled(service_manifest("inner", &["10.1.0.1:80".parse().unwrap()]));
+    world.alice.apply("inner.json", &inner).await.unwrap();
+    world.alice.apply("db.json", &external("db", "db.example.com")).await.unwrap();
     let partner = world.folder.domain("bob", &json!({})).await;
     apply_route(&world.alice, &world.alice.route_to(&partner)).await;
     world.start_mesh().await;
@@ -84,46 +86,29 @@ async fn names_that_wait_say_for_what(on: Source) {
             "{waiting:?}"
         );
     }
-    let others = ask(&world.alice, "explain example.com").await;
-    assert_eq!(others.code, Some(1), "{others:?}");
-    for words in ["it is a name of others", NOBODY, "is told: Server Failure"] {
-        assert!(others.out.contains(words), "{words}: {others:?}");
+    for (name, meaning) in
+        [("example.com", "it is a name of others"), ("db.alice.svc", "CNAME db.example.com.")]
+    {
+        let others = ask(&world.alice, &format!("explain {name}")).await;
+        assert_eq!(others.code, Some(1), "{others:?}");
+        for words in [meaning, &upstream, "is told: Server Failure"] {
+            assert!(others.out.contains(words), "{words}: {others:?}");
+        }
     }
 }
 
-/// A query for the A records of `name` (RFC 1035, 4.1).
-fn query(id: u16, name: &str) -> Vec<u8> {
-    let mut packet = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    packet[..2].copy_from_slice(&id.to_be_bytes());
-    for label in name.split('.') {
-        packet.push(u8::try_from(label.len()).unwrap());
-        packet.extend(label.as_bytes());
-    }
-    packet.extend([0, 0, 1, 0, 1]);
-    packet
-}
-
-/// Asks once, and waits for the answer; answers to other questions may come before.
-async fn resolve(socket: &UdpSocket, id: u16, name: &str) {
-    let mut answer = [0; 512];
-    socket.send(&query(id, name)).await.unwrap();
-    while answer[..2] != id.to_be_bytes() {
-        timeout(DEADLINE, socket.recv(&mut answer)).await.unwrap().unwrap();
-    }
-}
-
-async fn mesh_with_web() -> (Alone, UdpSocket) {
-    let mut world = Alone::laid_out(Source::Directory, &json!({"dns": {"upstreams": [NOBODY]}})).await;
+/// A mesh with the service `web`, and an upstream at which nobody listens.
+async fn mesh_with_web() -> Alone {
+    let config = json!({"dns": {"upstreams": [free_address().unwrap()]}});
+    let mut world = Alone::laid_out(Source::Directory, &config).await;
     world.alice.apply("web.json", &service_manifest("web", &["10.1.0.1:80".parse().unwrap()])).await.unwrap();
     world.start_mesh().await;
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket.connect(world.alice.addresses.dns).await.unwrap();
-    (world, socket)
+    world
 }
 
 #[tokio::test]
 async fn queries_are_shown_as_they_come() {
-    let (world, socket) = mesh_with_web().await;
+    let world = mesh_with_web().await;
     for (form, shown) in [("json", r#""name":"web.alice.svc."#), ("table", "NOERROR")] {
         let arguments = format!("queries --name Alice.svc --count 2 -o {form}");
         let ran = tokio::select! {
@@ -131,8 +116,8 @@ async fn queries_are_shown_as_they_come() {
             never = async {
                 // Nothing is shown of what came before the command listens.
                 loop {
-                    resolve(&socket, 1, "web.alice.svc").await;
-                    resolve(&socket, 2, "web.alice").await;
+                    resolve(world.alice.addresses.dns, "web.alice.svc").await;
+                    resolve(world.alice.addresses.dns, "web.alice").await;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             } => never,
@@ -170,25 +155,25 @@ async fn lines(body: &mut Incoming, is_last: impl Fn(&Value) -> bool) -> Vec<Val
 
 #[tokio::test]
 async fn who_reads_slowly_is_told_how_many_queries_were_lost() {
-    const QUERIES: u16 = 8_000;
-    let (world, socket) = mesh_with_web().await;
+    const QUERIES: u64 = 8_000;
+    let world = mesh_with_web().await;
     let mut body = follow(&world).await;
-    for id in 1..=QUERIES {
-        resolve(&socket, id, "web.alice.svc").await;
+    for _ in 0..QUERIES {
+        resolve(world.alice.addresses.dns, "web.alice.svc").await;
     }
-    resolve(&socket, QUERIES + 1, "last.alice.svc").await;
+    resolve(world.alice.addresses.dns, "last.alice.svc").await;
     let lines = lines(&mut body, |line| line["name"] == "last.alice.svc.").await;
     let lost: u64 = lines.iter().filter_map(|line| line["lost"].as_u64()).sum();
     let shown = lines.iter().filter(|line| line["name"].is_string()).count();
     assert!(lost > 0, "{shown} queries were shown");
-    assert_eq!(lost + u64::try_from(shown).unwrap(), u64::from(QUERIES) + 1);
+    assert_eq!(lost + u64::try_from(shown).unwrap(), QUERIES + 1);
 }
 
 #[tokio::test]
 async fn a_mesh_ends_well_while_its_queries_are_followed() {
-    let (mut world, socket) = mesh_with_web().await;
+    let mut world = mesh_with_web().await;
     let mut body = follow(&world).await;
-    resolve(&socket, 1, "web.alice.svc").await;
+    resolve(world.alice.addresses.dns, "web.alice.svc").await;
     assert_eq!(lines(&mut body, |_| true).await.len(), 1);
     let stopped = world.alice.mesh.take().unwrap().stop(DEADLINE).await.unwrap();
     assert_eq!(stopped.code(), Some(0), "{stopped}");
@@ -199,7 +184,7 @@ async fn a_mesh_ends_well_while_its_queries_are_followed() {
 
 #[tokio::test]
 async fn only_so_many_follow_the_queries_at_once() {
-    let (world, _socket) = mesh_with_web().await;
+    let world = mesh_with_web().await;
     let mut followers = Vec::new();
     for _ in 0..8 {
         followers.push(follow(&world).await);
@@ -217,20 +202,19 @@ async fn only_so_many_follow_the_queries_at_once() {
 
 #[tokio::test]
 async fn the_status_shows_names_and_upstreams() {
-    let (world, socket) = mesh_with_web().await;
-    resolve(&socket, 1, "web.alice.svc").await;
-    // Nobody answers, so that there is a problem.
-    socket.send(&query(2, "example.com")).await.unwrap();
-    let status = eventually("the upstream is known to be silent", async || {
-        let status = world.alice.status().await.map_err(|error| error.to_string())?;
-        let is_told = status.problems.iter().any(|problem| problem.contains(NOBODY));
-        if is_told { Ok(status) } else { Err(format!("{:?}", status.dns)) }
-    })
-    .await;
+    let world = mesh_with_web().await;
+    resolve(world.alice.addresses.dns, "web.alice.svc").await;
+    let unasked = ask(&world.alice, "status").await;
+    assert!(!unasked.out.contains("silent") && !unasked.out.contains("ok"), "{unasked:?}");
+
+    assert_eq!(resolve(world.alice.addresses.dns, "example.com").await, None, "nobody answers");
+    let status = world.alice.status().await.unwrap();
     assert_eq!((status.dns.names, status.dns.upstreams.len()), (1, 1), "{:?}", status.dns);
-    assert!(!status.dns.upstreams[0].answers && status.dns.upstreams[0].failures > 0, "{:?}", status.dns);
+    let upstream = &status.dns.upstreams[0];
+    assert!(!upstream.answers && upstream.failures > 0, "{upstream:?}");
+    assert!(status.problems.iter().any(|problem| problem.contains(&upstream.address)), "{status:?}");
     let table = ask(&world.alice, "status").await;
-    for words in ["DNS on ", ": 1 names; ", "UPSTREAM", NOBODY, "silent"] {
+    for words in ["DNS on ", ": 1 names; ", "UPSTREAM", &upstream.address, "silent"] {
         assert!(table.out.contains(words), "{words}: {table:?}");
     }
 }

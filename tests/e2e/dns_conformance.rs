@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::world::{
-    Alone, Folder, PROGRAM, Source, admin, apply_route, envoy, eventually, networkmesh, run, set_destination,
-    set_unauthenticated,
+    Alone, Folder, PROGRAM, Source, admin, apply_route, envoy, eventually, external, labelled, networkmesh,
+    run, set_destination, set_unauthenticated,
 };
 
 const PACKAGES: [&str; 1] = ["dnspython==2.9.2"];
@@ -163,10 +163,10 @@ fn services_of_the_cases() -> Vec<(String, Value)> {
         ("many".to_owned(), service_manifest("many", &many(2, 100))),
         ("fit29".to_owned(), service_manifest("fit29", &many(3, 29))),
         ("fit30".to_owned(), service_manifest("fit30", &many(3, 30))),
-        through_gateway(service("inner", &["10.1.0.5:80"])),
-        external("db", "host.example"),
-        through_gateway(external("outer", "far.example")),
-        external("fixed", "192.0.2.44"),
+        ("inner".to_owned(), labelled(service_manifest("inner", &["10.1.0.5:80".parse().unwrap()]))),
+        ("db".to_owned(), external("db", "host.example")),
+        ("outer".to_owned(), labelled(external("outer", "far.example"))),
+        ("fixed".to_owned(), external("fixed", "192.0.2.44")),
     ]
 }
 
@@ -176,44 +176,23 @@ fn services_of_all_kinds() -> Vec<(String, Value)> {
         let four = |last: u8| SocketAddr::from(([10, 4, number % 20, last], 8000 + u16::from(number)));
         let six = |last: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, number.into(), last], 80));
         let name = format!("service-{number}");
-        match number % 6 {
+        let manifest = match number % 6 {
             0 => external(&name, &format!("host-{number}.example")),
             1 => external(&name, &format!("192.0.2.{number}")),
-            2 => through_gateway((name.clone(), service_manifest(&name, &[four(1)]))),
-            3 => (name.clone(), service_manifest(&name, &[six(1), six(2), four(1)])),
-            4 => (name.clone(), service_manifest(&name, &[])),
-            _ => {
-                let all: Vec<_> = (1..=number % 8 + 1).map(four).collect();
-                (name.clone(), service_manifest(&name, &all))
-            }
-        }
+            2 => labelled(service_manifest(&name, &[four(1)])),
+            3 => service_manifest(&name, &[six(1), six(2), four(1)]),
+            4 => service_manifest(&name, &[]),
+            _ => service_manifest(&name, &(1..=number % 8 + 1).map(four).collect::<Vec<_>>()),
+        };
+        (name, manifest)
     };
-    (0..60).map(numbered).chain([through_gateway(external("outer", "far.example"))]).collect()
+    let outer = ("outer".to_owned(), labelled(external("outer", "far.example")));
+    (0..60).map(numbered).chain([outer]).collect()
 }
 
 fn service(name: &str, addresses: &[&str]) -> (String, Value) {
     let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
     (name.to_owned(), service_manifest(name, &addresses))
-}
-
-/// A service that is another host.
-fn external(name: &str, host: &str) -> (String, Value) {
-    let service = json!({
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [{
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name, "labels": {}},
-            "spec": {"type": "ExternalName", "externalName": host, "ports": [{"name": "http", "port": 80}]},
-        }],
-    });
-    (name.to_owned(), service)
-}
-
-fn through_gateway((name, mut manifest): (String, Value)) -> (String, Value) {
-    manifest["items"][0]["metadata"]["labels"]["kuscia.secretflow/loadbalancer"] = "domainroute".into();
-    (name, manifest)
 }
 
 /// A server that takes every message for its own answer.

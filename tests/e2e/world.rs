@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,12 +13,15 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use certs::DomainKey;
 use harness::envoy_binary::Locator;
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::{Name, RData, RecordType};
 use networkmesh::harness::domain::{Domain, Home};
 use networkmesh::harness::echo::Echoed;
 use networkmesh::http::{Limits, Target, send};
 use networkmesh::status::RouteStatus;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::UdpSocket;
 use tokio::process::Command;
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout};
@@ -294,6 +297,44 @@ pub(crate) fn key_of(domain: &Domain) -> DomainKey {
 /// An address at which no service of `domain` listens.
 pub(crate) fn nobody_at(domain: &Domain) -> SocketAddr {
     (domain.home.service_ip().unwrap(), 9).into()
+}
+
+/// A service that is another host.
+pub(crate) fn external(name: &str, host: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [{
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "labels": {}},
+            "spec": {"type": "ExternalName", "externalName": host, "ports": [{"name": "http", "port": 80}]},
+        }],
+    })
+}
+
+/// The same service, but its clients are to go through the gateway.
+pub(crate) fn labelled(mut manifest: Value) -> Value {
+    manifest["items"][0]["metadata"]["labels"]["kuscia.secretflow/loadbalancer"] = "domainroute".into();
+    manifest
+}
+
+/// Asks the server at `dns`, over UDP, for an address of `name`.
+pub(crate) async fn resolve(dns: SocketAddr, name: &str) -> Option<IpAddr> {
+    let mut query = Message::query();
+    query.metadata.recursion_desired = true;
+    query.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), RecordType::A));
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    socket.connect(dns).await.unwrap();
+    socket.send(&query.to_vec().unwrap()).await.unwrap();
+    let mut buffer = [0; 512];
+    let size = timeout(DEADLINE, socket.recv(&mut buffer)).await.expect("an answer").unwrap();
+    let answer = Message::from_vec(&buffer[..size]).unwrap();
+    assert_eq!(answer.metadata.id, query.metadata.id);
+    answer.answers.iter().find_map(|record| match &record.data {
+        RData::A(address) => Some(address.0.into()),
+        _ => None,
+    })
 }
 
 /// The token that `source` sends to `destination`.
