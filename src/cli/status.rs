@@ -151,17 +151,27 @@ fn dns_summary(dns: &DnsStatus) -> String {
 
 fn upstreams(dns: &DnsStatus) -> Table<5> {
     let mut table = Table::new(["UPSTREAM", "STATE", "QUERIES", "FAILED", "MEAN"]);
-    for UpstreamStatus { address, answers, queries, failures, mean_milliseconds } in &dns.upstreams {
-        let mean = mean_milliseconds.map(|mean| format!("{mean:.1} ms"));
+    for upstream in &dns.upstreams {
+        let mean = upstream.mean_milliseconds.map(|mean| format!("{mean:.1} ms"));
         table.row([
-            address.clone(),
-            if *answers { "ok" } else { "silent" }.to_owned(),
-            queries.to_string(),
-            failures.to_string(),
+            upstream.address.clone(),
+            upstream_state(upstream),
+            upstream.queries.to_string(),
+            upstream.failures.to_string(),
             or_dash(mean.unwrap_or_default()),
         ]);
     }
     table
+}
+
+/// `-` until it has been asked.
+fn upstream_state(upstream: &UpstreamStatus) -> String {
+    match (upstream.queries, upstream.answers, upstream.last_success) {
+        (0, ..) => "-".to_owned(),
+        (_, true, _) => "ok".to_owned(),
+        (_, false, Some(last)) => format!("silent since {last:.0}"),
+        (_, false, None) => "silent".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -183,8 +193,20 @@ mod tests {
             dns_summary(&dns),
             "3 names; no queries yet; cache: 2 hits, 1 stale; strangers limited: 7 dropped"
         );
-        dns.upstreams[0].answers = false;
-        dns.upstreams[0].mean_milliseconds = None;
-        assert!(upstreams(&dns).to_string().contains("silent   2         1        -"), "{}", upstreams(&dns));
+    }
+
+    #[test]
+    fn an_upstream_is_silent_since_its_last_answer() {
+        let mut upstream = well().dns.upstreams.remove(0);
+        assert_eq!(upstream_state(&upstream), "ok");
+        upstream.answers = false;
+        assert_eq!(
+            upstream_state(&upstream),
+            format!("silent since {:.0}", upstream.last_success.expect("it answered"))
+        );
+        upstream.last_success = None;
+        assert_eq!(upstream_state(&upstream), "silent");
+        (upstream.answers, upstream.queries) = (true, 0);
+        assert_eq!(upstream_state(&upstream), "-", "nobody knows yet");
     }
 }

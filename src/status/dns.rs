@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::explain::Forwarding;
@@ -57,7 +58,7 @@ pub struct DnsCacheStatus {
 pub struct UpstreamStatus {
     /// Where it is.
     pub address: String,
-    /// Whether it answered when it was last asked, or was never asked yet.
+    /// Whether it answered when it was last asked, or was never asked yet (`queries` is 0 then).
     pub answers: bool,
     /// Queries sent to it.
     pub queries: u64,
@@ -66,6 +67,15 @@ pub struct UpstreamStatus {
     /// How long its answers took on average, if there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_milliseconds: Option<f64>,
+    /// Queries since its last answer that got none.
+    #[serde(default)]
+    pub consecutive_failures: u64,
+    /// When its last answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// When it last gave no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
 }
 
 /// Where the state of the DNS comes from.
@@ -118,5 +128,8 @@ fn upstream(known: &::dns::UpstreamUse) -> UpstreamStatus {
         queries: known.queries,
         failures: known.failures,
         mean_milliseconds: (answers > 0).then(|| (mean * 1000.0).round() / 1000.0),
+        consecutive_failures: known.consecutive_failures,
+        last_success: known.last_success,
+        last_failure: known.last_failure,
     }
 }
