@@ -97,7 +97,7 @@ impl DnsObserver {
         let ::dns::Limited { truncated, dropped } = self.metrics.limited();
         let ::dns::CacheUse { hits, misses, stale } = self.metrics.cache();
         let counts = self.names.counts();
-        let responses = self.metrics.snapshot().into_iter();
+        let responses = self.metrics.by_rcode().into_iter();
         DnsStatus {
             address: self.address.to_string(),
             names: counts.services + counts.domains,

@@ -57,11 +57,11 @@ impl Server {
 
     /// Queries that were answered so far.
     pub(crate) fn answered(&self) -> u64 {
-        self.metrics.snapshot().iter().map(|(_, count)| count).sum()
+        self.metrics.by_rcode().iter().map(|(_, count)| count).sum()
     }
 
     pub(crate) fn count(&self, rcode: &str) -> u64 {
-        self.metrics.snapshot().iter().find(|(name, _)| *name == rcode).unwrap().1
+        self.metrics.by_rcode().iter().find(|(name, _)| *name == rcode).unwrap().1
     }
 }
 
