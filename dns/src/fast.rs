@@ -13,9 +13,10 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
 pub(crate) use self::query::Query;
-use self::query::{HEADER, MAX_NAME, flag};
+use self::query::{MAX_NAME, flag};
 use self::writer::{Soa, Writer};
 use crate::address::Addresses;
+use crate::intake::HEADER;
 use crate::table::{Found, Table};
 
 /// Answers queries, one at a time.
@@ -49,7 +50,7 @@ impl Responder {
     /// For a zone with the settings of this table.
     pub(crate) fn new(table: &Table) -> Self {
         Self {
-            ttl: table.ttl(),
+            ttl: table.zone.ttl,
             soa: Soa::new(&table.soa()),
             v4_turns: Turns::default(),
             v6_turns: Turns::default(),
@@ -161,6 +162,9 @@ impl AsRef<[u8]> for ZoneName {
 ///
 /// Hosts count on their own, so that a client that always asks for two in turn does not get the same address first
 /// every time. There is a fixed number of counters; a few hosts share one.
+///
+/// The handler's [`Rotation`](crate::handler::Rotation) does the same for all threads together: each worker has turns of
+/// its own, so that it needs no atomic operations for them.
 #[derive(Debug)]
 struct Turns {
     counters: [usize; 64],

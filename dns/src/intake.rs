@@ -18,7 +18,8 @@ pub(crate) enum Received {
 /// The longest request that is read; no known kind of query comes near.
 pub(crate) const MAX_REQUEST: usize = 4096;
 
-const HEADER: usize = 12;
+/// The header that every message begins with, in bytes (RFC 1035, 4.1.1).
+pub(crate) const HEADER: usize = 12;
 
 /// QR of the third byte.
 const RESPONSE: u8 = 1 << 7;

@@ -38,6 +38,8 @@ mod server;
 mod sockets;
 mod table;
 mod tcp;
+#[cfg(test)]
+mod testing;
 mod udp;
 mod zone;
 

@@ -2,6 +2,8 @@
 //!
 //! Readers hold the lock for one answer, a writer for the changes of one moment: so a query sees all of them or none.
 
+mod records;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -98,25 +100,6 @@ impl Names {
         }
     }
 
-    /// All records of the zone `svc.` as they are now, the SOA first. The names of other domains' services are wildcards
-    /// (RFC 4592).
-    pub fn records(&self) -> impl Iterator<Item = Record> + use<> {
-        let table = self.read();
-        let (zone, serial) = (Arc::clone(&table.zone), table.serial);
-        let mut services: Vec<_> = table.services.values().map(|entry| Arc::clone(&entry.service)).collect();
-        let mut domains: Vec<DomainId> = table.domains.iter().cloned().collect();
-        // The rest is done while names may change.
-        drop(table);
-        services.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        domains.sort_unstable();
-
-        let own = zone.apex(serial).into_iter().map(|data| zone.record(apex(), data)).chain(zone.glue());
-        let own: Vec<Record> = own.collect();
-        let others: Vec<Record> = domains.iter().flat_map(|domain| zone.wildcard(domain)).collect();
-        let services = services.into_iter().flat_map(move |service| zone.records_of(&service));
-        own.into_iter().chain(services).chain(others)
-    }
-
     /// The table as it is now; it does not change before the guard is gone.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
@@ -210,11 +193,6 @@ impl Table {
         }
     }
 
-    /// How long answers live, in seconds.
-    pub(crate) fn ttl(&self) -> u32 {
-        self.zone.ttl
-    }
-
     /// The serial number of the zone.
     pub(crate) fn serial(&self) -> u32 {
         self.serial
@@ -265,7 +243,7 @@ impl Table {
     fn forget_addresses(&mut self, before: &Entry) {
         let now = self.services.get(&before.service.name);
         for (address, name) in before.reverse() {
-            if !now.is_some_and(|now| now.has(address)) {
+            if !now.and_then(Entry::own_addresses).is_some_and(|own| own.contains(address)) {
                 self.reverse.remove(&(address, name));
             }
         }
@@ -307,18 +285,18 @@ impl Table {
 }
 
 impl Entry {
-    /// Whether this is an address of the service itself.
-    fn has(&self, address: IpAddr) -> bool {
-        matches!(&self.place, Place::Here(addresses) if addresses.contains(address))
-            && self.service.external.is_none()
-    }
-
-    fn reverse(&self) -> impl Iterator<Item = (IpAddr, Option<ServiceName>)> + use<'_> {
-        let own = match &self.place {
+    /// The addresses of the service itself.
+    fn own_addresses(&self) -> Option<&Addresses> {
+        match &self.place {
             Place::Here(addresses) if self.service.external.is_none() => Some(addresses),
             _ => None,
-        };
-        own.into_iter().flat_map(Addresses::iter).map(|address| (address, Some(self.service.name.clone())))
+        }
+    }
+
+    /// What leads back to it.
+    fn reverse(&self) -> impl Iterator<Item = (IpAddr, Option<ServiceName>)> + use<'_> {
+        let own = self.own_addresses().into_iter().flat_map(Addresses::iter);
+        own.map(|address| (address, Some(self.service.name.clone())))
     }
 }
 

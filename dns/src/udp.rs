@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     /// Queries at hand.
     pub(crate) busy: TaskTracker,
-    /// For queries that wait for upstreams.
+    /// For queries that are left to tasks.
     pub(crate) room: Arc<Semaphore>,
     /// Ends queries that take too long.
     pub(crate) end: CancellationToken,
@@ -49,7 +49,8 @@ pub(crate) struct Worker {
     counters: Arc<ResponseCounters>,
 }
 
-/// Queries that wait for upstreams at one time; further ones get SERVFAIL.
+/// Queries that are left to tasks at one time; further ones get SERVFAIL. The forwarder lets fewer of them wait for
+/// upstreams: this is about those that no task came to yet, of which the cache can answer many.
 pub(crate) const MAX_FORWARDED: usize = 2048;
 
 /// How long a worker may take to notice that it should end.
@@ -117,7 +118,7 @@ impl Worker {
             Verdict::Drop => (None, ResponseCode::NoError, How::Limited),
         };
         if let Some(response) = length.and_then(|length| response.get(..length)) {
-            self.counters.count(code, query.record_type(), Transport::Udp);
+            self.counters.count(code, query.record_type, Transport::Udp);
             send(&self.socket, response, source);
         }
         if let Some(start) = start

@@ -3,6 +3,7 @@
 use hickory_proto::rr::RecordType;
 
 use super::writer::Writer;
+use crate::intake::HEADER;
 use crate::reply::MAX_UDP_PAYLOAD;
 
 /// A plain query.
@@ -14,7 +15,7 @@ pub(crate) struct Query<'p> {
     pub(super) question: &'p [u8],
     /// The name, as it came.
     pub(super) name: &'p [u8],
-    pub(super) record_type: RecordType,
+    pub(crate) record_type: RecordType,
     pub(super) edns: Option<Edns>,
 }
 
@@ -24,8 +25,6 @@ pub(super) struct Edns {
     payload: u16,
     pub(super) dnssec_ok: bool,
 }
-
-pub(super) const HEADER: usize = 12;
 
 /// The longest name, with the octets of the labels' lengths (RFC 1035, 3.1).
 pub(super) const MAX_NAME: usize = 255;
@@ -73,10 +72,6 @@ impl<'p> Query<'p> {
             return None;
         }
         Some(Self { id, flags, question, name, record_type: record_type.into(), edns })
-    }
-
-    pub(crate) fn record_type(&self) -> RecordType {
-        self.record_type
     }
 
     /// Writes a response that says nothing but to ask again over TCP.

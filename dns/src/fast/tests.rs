@@ -6,7 +6,7 @@ use hickory_proto::op::{Edns as ProtoEdns, Message, Query as ProtoQuery};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name, RData};
 use hickory_server::net::xfer::Protocol;
-use model::{Access, Affinity, Host, HostPort, PortScope, Protocol as ServiceProtocol, Service};
+use model::{Host, HostPort, Service};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -19,25 +19,10 @@ use crate::handler::{Handler, Outcome, Rotation};
 use crate::intake::{Received, read};
 use crate::reply::MAX_UDP_PAYLOAD;
 use crate::table::{NameChange, Names};
+use crate::testing::service;
 use crate::zone::{DEFAULT_TTL, ZoneSettings};
 
 const CLIENT: &str = "192.0.2.77:4242";
-
-fn service(name: &str, endpoints: &[&str]) -> Service {
-    Service {
-        name: name.parse().unwrap(),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: ServiceProtocol::Http,
-        tls: None,
-        affinity: Affinity::None,
-        external: None,
-        through_gateway: false,
-        has_ready_time: false,
-        port_name: "http".into(),
-        endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
-    }
-}
 
 /// Domain `alice`, with a route to `bob`.
 fn alice() -> Names {

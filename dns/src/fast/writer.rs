@@ -3,7 +3,8 @@
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::BinEncodable as _;
 
-use super::query::{CLASS_IN, Edns, HEADER, OPT, Query, flag};
+use super::query::{CLASS_IN, Edns, OPT, Query, flag};
+use crate::intake::HEADER;
 use crate::reply::MAX_UDP_PAYLOAD;
 
 /// A response as far as it is written. Every method gives `None` where there is no room.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::DnssecFlags;
 use super::answer::Packed;
+use crate::reply::MAX_UDP_PAYLOAD;
 
 /// Everything on which an answer depends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,9 +68,6 @@ const FAILURE_LIFETIME: Duration = Duration::from_secs(5);
 
 /// The same while there is an old answer (RFC 8767, 5).
 pub(super) const RECHECK: Duration = Duration::from_secs(30);
-
-/// The largest message that is asked for over UDP: what passes nearly every path in one piece (DNS flag day 2020).
-const MAX_UDP_PAYLOAD: u16 = 1232;
 
 impl Question {
     pub(super) fn new(query: &Query, flags: DnssecFlags) -> Self {

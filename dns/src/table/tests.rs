@@ -1,33 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use hickory_proto::rr::RecordType;
-use model::{Access, Affinity, HostPort, PortScope, Protocol};
+use model::HostPort;
 use proptest::prelude::*;
 
 use super::*;
 use crate::explain::NameKind;
 use crate::master_file::render_master_file;
+use crate::testing::service;
 use crate::zone::DEFAULT_TTL;
 
 const GATEWAY: &str = "10.0.0.1";
-
-/// A service whose port is `http`.
-fn service(name: &str, endpoints: &[&str]) -> Service {
-    Service {
-        name: name.parse().unwrap(),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: Protocol::Http,
-        tls: None,
-        affinity: Affinity::None,
-        external: None,
-        through_gateway: false,
-        has_ready_time: false,
-        port_name: "http".into(),
-        endpoints: endpoints.iter().map(|endpoint| endpoint.parse::<SocketAddr>().unwrap()).collect(),
-    }
-}
 
 fn external(name: &str, host: &str) -> Service {
     let external = HostPort { host: host.parse().unwrap(), port: 5432 };
