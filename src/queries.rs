@@ -31,7 +31,8 @@ pub(crate) struct Query {
     pub(crate) record_type: String,
     /// The response code; `None`: there was no response.
     pub(crate) rcode: Option<String>,
-    /// Where the answer is from: `table`, `cache`, `stale` or `upstream`; `refused` or `limited` where there is none.
+    /// Where the answer is from: `table`, `cache`, `stale` or `upstream`; `refused`, `failed` or
+    /// `limited` where there is none.
     pub(crate) how: String,
     /// How long that took, in microseconds.
     pub(crate) micros: u64,

@@ -52,7 +52,7 @@ pub enum Transport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
-    /// From the names of the domain.
+    /// From the names of the domain and those of special use (RFC 6761).
     Table,
     /// From what an upstream said before.
     Cache,
@@ -61,8 +61,10 @@ pub enum How {
     /// From an upstream.
     Upstream,
     /// The server does not answer such queries of this client.
-    #[default]
     Refused,
+    /// The query is not one that can be answered, or the server has too much to do.
+    #[default]
+    Failed,
     /// The client's network asks too often.
     Limited,
 }

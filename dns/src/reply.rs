@@ -9,7 +9,7 @@ use hickory_server::server::Request;
 
 use crate::query_log::How;
 
-/// The largest message sent over UDP: what passes nearly every path in one piece (DNS flag day 2020).
+/// The largest message sent and asked for over UDP: what passes nearly every path in one piece (DNS flag day 2020).
 pub(crate) const MAX_UDP_PAYLOAD: u16 = 1232;
 
 /// What a query gets.
@@ -47,7 +47,8 @@ const EXTENDED_ERROR: u16 = 15;
 impl Reply {
     /// A reply without records.
     pub(crate) fn error(code: ResponseCode) -> Self {
-        Self { code, ..Self::default() }
+        let how = if code == ResponseCode::Refused { How::Refused } else { How::Failed };
+        Self { code, how, ..Self::default() }
     }
 
     /// The reply to the question that these records led away from.

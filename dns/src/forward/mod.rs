@@ -127,7 +127,7 @@ impl Forwarder {
     /// What is known, or what the upstreams say. Every failure is SERVFAIL.
     pub(crate) async fn resolve(&self, query: &Query, flags: DnssecFlags) -> Reply {
         if let Some(reply) = special::reply(query) {
-            return Reply { how: How::Cache, ..reply };
+            return Reply { how: How::Table, ..reply };
         }
         let question = Question::new(query, flags);
         let name = query.name();

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::RecordType;
 use networkmesh_dns::{How, Limited, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +22,8 @@ async fn alice(responses_per_second: u32) -> Server {
     let settings = Settings {
         recursion_subnets: vec!["127.0.0.2/32".parse().unwrap()],
         responses_per_second: NonZeroU32::new(responses_per_second),
+        // Connections stay while many more are made.
+        tcp_idle: Duration::from_secs(600),
         ..alone()
     };
     Server::start(domain("alice", &[("web", &["192.0.2.1"])]), settings).await
@@ -133,6 +136,20 @@ async fn a_query_longer_than_any_ends_the_connection() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_u16(4097).await.unwrap();
     assert_eq!(patiently(stream.read(&mut [0; 16])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_log_tells_names_of_special_use_and_queries_that_are_none_from_others() {
+    let server = Server::start(domain("alice", &[]), alone()).await;
+    let mut entries = server.queries.subscribe();
+    ask(server.address, "localhost.", RecordType::A).await;
+    let mut notify = query("web.", RecordType::A);
+    notify.metadata.op_code = OpCode::Notify;
+    exchange_udp(server.address, &notify).await;
+    for told in [(How::Table, Some("NOERROR")), (How::Failed, Some("NOTIMP"))] {
+        let entry = patiently(entries.recv()).await.unwrap();
+        assert_eq!((entry.how, entry.rcode), told);
+    }
 }
 
 #[tokio::test]
