@@ -79,14 +79,9 @@ impl Fake {
         patiently(asked.wait_for(|asked| asked.len() >= count)).await.unwrap();
     }
 
-    /// A server of domain `alice` that asks this upstream alone, with patience.
+    /// A server of domain `alice` that asks this upstream alone.
     pub(crate) async fn server(&self) -> Server {
         self.server_with(|_| {}).await
-    }
-
-    /// The same, which gives up soon.
-    pub(crate) async fn impatient_server(&self) -> Server {
-        self.server_with(|forward| forward.timeout = IMPATIENT).await
     }
 
     /// The same without addresses of this network in names of others but those below `except`.
@@ -98,7 +93,6 @@ impl Fake {
     /// The same, set up otherwise.
     pub(crate) async fn server_with(&self, change: impl FnOnce(&mut ForwardSettings)) -> Server {
         let mut settings = forwarding_to(&[self.address]);
-        settings.forward.timeout = PATIENT;
         change(&mut settings.forward);
         Server::start(domain("alice", &[]), settings).await
     }
@@ -143,7 +137,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// How long upstreams may take that will answer, even on a busy machine.
 pub(crate) const PATIENT: Duration = Duration::from_secs(15);
 
-/// How long those may take that will not.
+/// How long those may take that never answer; whoever answers at first may need more.
 pub(crate) const IMPATIENT: Duration = Duration::from_millis(300);
 
 pub(crate) fn name(text: &str) -> Name {

@@ -1,7 +1,8 @@
 //! Names of others: which upstream is asked, how, and what is taken for its answer.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -10,7 +11,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use networkmesh_dns::{UpstreamUse, Upstreams, bind};
 use tokio::net::UdpSocket;
 
-use crate::fake::{Asked, Fake, SECOND, later, name};
+use crate::fake::{Asked, Fake, IMPATIENT, SECOND, later, name};
 use crate::support::{LOOPBACK, Server, addresses, alone, ask, domain, forwarding_to, patiently};
 
 const NAME: &str = "web.example.";
@@ -150,7 +151,7 @@ async fn an_answer_that_is_cut_short_even_over_tcp_is_none() {
 #[tokio::test]
 async fn a_silent_upstream_is_tried_again_and_then_a_failure() {
     let fake = Fake::start(|_| Vec::new()).await;
-    let server = fake.impatient_server().await;
+    let server = fake.server_with(|forward| forward.timeout = IMPATIENT).await;
     assert_eq!(code(&server).await, ResponseCode::ServFail);
     assert!(fake.asked().len() >= 2);
     let known = known(&server, &fake);
@@ -200,7 +201,9 @@ async fn another_upstream_answers_where_one_is_silent_refuses_or_fails() {
 async fn another_upstream_answers_where_nobody_listens() {
     let free = UdpSocket::bind(LOOPBACK).await.unwrap().local_addr().unwrap();
     let good = Fake::with_address(60, "198.51.100.1").await;
-    let settings = forwarding_to(&[free, good.address]);
+    let mut settings = forwarding_to(&[free, good.address]);
+    // As in `asking`.
+    settings.forward.timeout = 2 * SECOND;
     let server = Server::start(domain("alice", &[]), settings).await;
     assert_eq!(addresses(&ask(server.address, NAME, RecordType::A).await), ["198.51.100.1"]);
 }
@@ -258,7 +261,9 @@ async fn servers_that_ask_each_other_give_up() {
     let next = [1, 2, 0].map(|number| bounds[number].local_addr());
     let mut servers = Vec::new();
     for (bound, next) in bounds.into_iter().zip(next) {
-        servers.push(Server::serve(bound, domain("alice", &[]), forwarding_to(&[next])));
+        let mut settings = forwarding_to(&[next]);
+        settings.forward.timeout = IMPATIENT;
+        servers.push(Server::serve(bound, domain("alice", &[]), settings));
     }
     assert_eq!(code(&servers[0]).await, ResponseCode::ServFail);
     // Each asks the next one, twice.
@@ -269,7 +274,7 @@ async fn servers_that_ask_each_other_give_up() {
 }
 
 #[tokio::test]
-async fn the_systems_resolv_conf_is_only_read() {
+async fn the_servers_of_the_systems_resolv_conf_are_the_upstreams_and_the_file_is_only_read() {
     const PATH: &str = "/etc/resolv.conf";
     let state = || (fs::read(PATH).ok(), fs::metadata(PATH).and_then(|file| file.modified()).ok());
     let before = state();
@@ -278,4 +283,10 @@ async fn the_systems_resolv_conf_is_only_read() {
     let server = Server::start(domain("alice", &[("web", &["192.0.2.1"])]), settings).await;
     assert_eq!(addresses(&ask(server.address, "web.", RecordType::A).await), ["192.0.2.1"]);
     assert_eq!(state(), before);
+
+    let content = String::from_utf8(before.0.unwrap_or_default()).unwrap();
+    let named = content.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
+    let named: BTreeSet<SocketAddr> = named.map(|ip: IpAddr| SocketAddr::new(ip, 53)).collect();
+    let known: BTreeSet<_> = server.metrics.upstreams().iter().map(|upstream| upstream.address).collect();
+    assert_eq!(known, named);
 }

@@ -7,7 +7,6 @@ mod forward_cache;
 mod forward_rebinding;
 mod forward_upstreams;
 mod forwarding;
-mod given_sockets;
 mod life;
 mod options;
 mod own_names;

@@ -19,6 +19,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::fake::PATIENT;
+
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What a test waits for before it gives up.
@@ -65,11 +67,11 @@ impl Server {
     }
 }
 
-/// Settings that ask `upstreams`, impatiently.
+/// Settings that ask `upstreams`, patiently.
 pub(crate) fn forwarding_to(upstreams: &[SocketAddr]) -> Settings {
     let forward = ForwardSettings {
         upstreams: Upstreams::Servers(upstreams.to_vec()),
-        timeout: Duration::from_millis(300),
+        timeout: PATIENT,
         ..ForwardSettings::default()
     };
     Settings { forward, ..Settings::default() }
