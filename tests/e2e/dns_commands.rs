@@ -204,8 +204,12 @@ async fn only_so_many_follow_the_queries_at_once() {
 async fn the_status_shows_names_and_upstreams() {
     let world = mesh_with_web().await;
     resolve(world.alice.addresses.dns, "web.alice.svc").await;
-    let unasked = ask(&world.alice, "status").await;
-    assert!(!unasked.out.contains("silent") && !unasked.out.contains("ok"), "{unasked:?}");
+    let state = async || {
+        let table = ask(&world.alice, "status").await.out;
+        let row = table.lines().skip_while(|line| !line.starts_with("UPSTREAM")).nth(1).map(str::to_owned);
+        row.and_then(|row| row.split_whitespace().nth(1).map(str::to_owned))
+    };
+    assert_eq!(state().await.as_deref(), Some("-"), "it was asked nothing yet");
 
     assert_eq!(resolve(world.alice.addresses.dns, "example.com").await, None, "nobody answers");
     let status = world.alice.status().await.unwrap();
@@ -213,8 +217,7 @@ async fn the_status_shows_names_and_upstreams() {
     let upstream = &status.dns.upstreams[0];
     assert!(!upstream.answers && upstream.failures > 0, "{upstream:?}");
     assert!(status.problems.iter().any(|problem| problem.contains(&upstream.address)), "{status:?}");
+    assert_eq!(state().await.as_deref(), Some("silent"));
     let table = ask(&world.alice, "status").await;
-    for words in ["DNS on ", ": 1 names; ", "UPSTREAM", &upstream.address, "silent"] {
-        assert!(table.out.contains(words), "{words}: {table:?}");
-    }
+    assert!(table.out.contains("DNS on ") && table.out.contains(": 1 names; "), "{table:?}");
 }
