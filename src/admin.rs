@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::get;
@@ -51,7 +51,7 @@ pub(crate) async fn serve(listener: Listener, observer: Observer, shutdown: Canc
         .route("/dump", get(show_dump))
         .route("/explain", get(explain))
         .route("/dns/queries", get(queries::follow))
-        .layer(middleware::from_fn(refuse_foreign_hosts))
+        .layer(middleware::from_fn(refuse_foreign_pages))
         .with_state(admin);
     match listener {
         Listener::Tcp(listener) => serve_http(listener, router, shutdown).await,
@@ -122,12 +122,17 @@ async fn show_dump(State(admin): State<Admin>, Query(query): Query<DumpQuery>) -
 }
 
 /// A page in an operator's browser can reach loopback under a name of its own (DNS rebinding), but it cannot choose
-/// the `Host` header: addresses and `localhost` are ours, other names are not.
-async fn refuse_foreign_hosts(headers: HeaderMap, request: Request, next: Next) -> Response {
+/// the `Host` header: addresses and `localhost` are ours, other names are not. And it can send requests here without
+/// seeing the answers, of which browsers tell where they come from (Fetch Metadata).
+async fn refuse_foreign_pages(headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name =
         host.parse::<http::uri::Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
     let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    let site = headers.get("sec-fetch-site").map_or(&b"none"[..], HeaderValue::as_bytes);
+    if !matches!(site, b"none" | b"same-origin") {
+        return (StatusCode::FORBIDDEN, "pages of others may not ask this interface\n").into_response();
+    }
     if is_address || name == "localhost" {
         return next.run(request).await;
     }

@@ -14,7 +14,7 @@ mod book;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dns::Names;
+use dns::{NameChange, Names};
 use envoy::{Owner, Translator};
 use jiff::Timestamp;
 use model::Snapshot;
@@ -106,7 +106,8 @@ impl States {
     fn is_served(&self, waiting: &Waiting) -> bool {
         match waiting.lead {
             Lead::Direct => self.gateways.behind(&waiting.resources).is_empty(),
-            Lead::Gateway => self.gateways.is_held(&waiting.resources),
+            // Gateways are told nothing of a service for nobody (port scope `Local`).
+            Lead::Gateway => !waiting.resources.is_empty() && self.gateways.is_held(&waiting.resources),
         }
     }
 
@@ -138,26 +139,44 @@ impl Keeper {
             answers.borrow_and_update();
             let begun = Instant::now();
             let is_any_waiting = self.look();
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = sleep(begun.elapsed() * REST) => {}
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                changed = self.snapshots.changed() => if changed.is_err() { return },
-                _ = answers.changed(), if is_any_waiting => {}
+            let rest = sleep(begun.elapsed() * REST);
+            tokio::pin!(rest);
+            let (mut has_rested, mut is_any_new) = (false, false);
+            while !(has_rested && is_any_new) {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    changed = self.snapshots.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        // What is gone is hidden before the gateways lose it, however long the rest is.
+                        self.follow();
+                        is_any_new = true;
+                    }
+                    () = &mut rest, if !has_rested => has_rested = true,
+                    _ = answers.changed(), if has_rested && is_any_waiting => break,
+                }
             }
         }
     }
 
     /// Shows and hides what can be now, and says whether names wait.
     fn look(&mut self) -> bool {
+        self.follow();
         let mut book = self.states.lock();
-        let mut changes = book.follow(Arc::clone(&self.snapshots.borrow_and_update()), Timestamp::now());
-        changes.extend(book.take_served(|waiting| self.states.is_served(waiting)));
+        self.apply(book.take_served(|waiting| self.states.is_served(waiting)));
+        book.is_any_waiting()
+    }
+
+    /// Hides what is gone, and takes down what is new.
+    fn follow(&mut self) {
+        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        self.apply(self.states.lock().follow(snapshot, Timestamp::now()));
+    }
+
+    fn apply(&self, changes: Vec<NameChange>) {
         if !changes.is_empty() {
             self.names.apply(changes);
         }
-        book.is_any_waiting()
     }
 }

@@ -82,7 +82,12 @@ impl Interface {
     }
 
     async fn ask(&self, path: &str, host: Option<&str>) -> Response<Bytes> {
-        let request = host.into_iter().fold(Request::get(path), |request, host| request.header("host", host));
+        self.ask_with(path, host.map(|host| ("host", host))).await
+    }
+
+    async fn ask_with(&self, path: &str, header: Option<(&str, &str)>) -> Response<Bytes> {
+        let request =
+            header.into_iter().fold(Request::get(path), |request, (name, value)| request.header(name, value));
         let request = request.body(Bytes::new()).expect("a request");
         send(&self.target, request, Limits::default()).await.expect("an answer")
     }
@@ -117,6 +122,19 @@ async fn names_that_are_not_ours_are_refused() {
         for path in ["/livez", "/status", "/dump?secrets=true"] {
             assert_eq!(mesh.ask(path, Some(host)).await.status(), StatusCode::FORBIDDEN, "{host}");
         }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_others_are_refused() {
+    let mesh = Interface::tcp();
+    for (site, status) in [
+        ("none", StatusCode::OK),
+        ("same-origin", StatusCode::OK),
+        ("same-site", StatusCode::FORBIDDEN),
+        ("cross-site", StatusCode::FORBIDDEN),
+    ] {
+        assert_eq!(mesh.ask_with("/status", Some(("sec-fetch-site", site))).await.status(), status, "{site}");
     }
 }
 
