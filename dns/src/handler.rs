@@ -123,7 +123,7 @@ impl Handler {
             time: Timestamp::now(),
             client: client.address,
             transport: transport(request),
-            name: question.map(|question| question.original().name().to_string()).unwrap_or_default(),
+            name: question.map(|question| question.original().name().to_ascii()).unwrap_or_default(),
             record_type: asked_type(request).to_string(),
             rcode: code.map(rcode_name),
             how,

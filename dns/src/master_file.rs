@@ -46,6 +46,7 @@ fn data_text(data: &RData) -> String {
             soa.expire,
             soa.minimum
         ),
-        other => other.to_string(),
+        // Upstreams may say anything, also to terminals.
+        other => other.to_string().replace(char::is_control, "?"),
     }
 }

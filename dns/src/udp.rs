@@ -132,12 +132,11 @@ impl Worker {
     fn serve_slowly(&self, packet: &[u8], source: SocketAddr, client: &Client) {
         let start = Instant::now();
         match read(packet, source, Protocol::Udp) {
-            Received::Noise => {}
-            // Never limited: it is no longer than what came.
-            Received::Malformed(response) => {
+            Received::Malformed(response) if self.shared.handler.verdict(client) == Verdict::Send => {
                 self.counters.count(ResponseCode::FormErr, RecordType::ZERO, Transport::Udp);
                 send(&self.socket, &response, source);
             }
+            Received::Noise | Received::Malformed(_) => {}
             Received::Request(request) => self.serve_request(request, *client, start),
         }
     }

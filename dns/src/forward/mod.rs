@@ -134,7 +134,12 @@ impl Forwarder {
         let old = match self.shared.cache.find(&question) {
             Found::Fresh(packed) => return self.counted(How::Cache, packed.reply(name)),
             Found::Failed => return self.counted(How::Cache, failure(ExtendedError::CachedError)),
-            Found::Old { packed, failed_lately } if failed_lately || self.shared.servers.are_down() => {
+            Found::Old { packed, failed_lately: true } => {
+                return self.counted(How::Stale, packed.stale_reply(name));
+            }
+            Found::Old { packed, .. } if self.shared.servers.are_down() => {
+                // Upstreams may only be silent about other names: whoever asks next gets what this finds.
+                self.lookup(question);
                 return self.counted(How::Stale, packed.stale_reply(name));
             }
             Found::Old { packed, .. } => Some(packed),
@@ -220,7 +225,7 @@ impl Shared {
                 Some(packed)
             }
             Err(error) => {
-                debug!(%error, name = %question.name(), "upstreams gave no answer");
+                debug!(%error, name = question.name().to_ascii(), "upstreams gave no answer");
                 self.cache.store_failure(question);
                 None
             }

@@ -12,7 +12,7 @@ use networkmesh_dns::CacheUse;
 use tokio::task::JoinSet;
 
 use crate::fake::{Fake, SECOND, later, soa};
-use crate::support::{Server, addresses, ask, exchange_udp, query, with_edns};
+use crate::support::{Server, addresses, ask, exchange_udp, patiently, query, with_edns};
 
 const NAME: &str = "web.example.";
 
@@ -203,7 +203,7 @@ async fn an_upstream_that_says_it_failed_leaves_the_old_answer_for_a_while() {
 }
 
 #[tokio::test]
-async fn upstreams_known_to_be_down_are_not_waited_for_and_looked_after_again() {
+async fn upstreams_known_to_be_down_are_asked_but_not_waited_for() {
     let fake = Fake::with_address(10, "198.51.100.1").await;
     let server = fake.server_with(|forward| forward.timeout = TIMEOUT).await;
     ask(server.address, NAME, RecordType::A).await;
@@ -214,12 +214,14 @@ async fn upstreams_known_to_be_down_are_not_waited_for_and_looked_after_again() 
     for name in [NAME, "other.example."] {
         assert_eq!(ttl(&ask(server.address, name, RecordType::A).await), 30, "{name}");
     }
-    let of_other = fake.asked().iter().filter(|asked| asked.name().to_ascii() == "other.example.").count();
-    assert_eq!(of_other, 1, "nothing is asked while it is known to be down");
+    // The first name was asked for in vain a moment ago; the upstream may know the other one.
+    fake.asked_times(5).await;
+    assert_eq!(fake.asked()[4].name().to_ascii(), "other.example.");
     fake.release();
+    let is_fresh = async || ttl(&ask(server.address, "other.example.", RecordType::A).await) <= 10;
+    patiently(async { while !is_fresh().await {} }).await;
     later(31 * SECOND).await;
     assert_eq!(ttl(&ask(server.address, NAME, RecordType::A).await), 10);
-    assert_eq!(ttl(&ask(server.address, "other.example.", RecordType::A).await), 10);
 }
 
 #[tokio::test]

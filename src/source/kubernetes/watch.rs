@@ -31,8 +31,9 @@ const LONG_OUTAGE: Duration = Duration::from_millis(500);
 /// How often rights that the mesh can do without have to be refused: a server that starts refuses everybody.
 const RIGHTS_TRIES: u32 = 6;
 
-/// When rights that the mesh can do without are asked for again.
-const RIGHTS_PAUSE: Duration = Duration::from_secs(60);
+/// When rights that the mesh can do without are asked for again. A slow server may still have refused because it had just
+/// started.
+const RIGHTS_PAUSE: Duration = Duration::from_secs(20);
 
 /// Feeds `intake` with all objects of `api` and their changes, until nobody listens to what it says.
 pub(super) async fn watch(intake: Intake, api: Api<Raw>, board: Arc<Board>) {
