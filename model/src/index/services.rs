@@ -20,8 +20,6 @@ pub(super) struct Services {
 /// What is known of a service, or of one that may come.
 #[derive(Debug, Default)]
 struct Known {
-    /// Name of the port whose addresses count; empty for a port without a name.
-    port_name: Box<str>,
     groups: Box<[(Origin, EndpointGroup)]>,
 }
 
@@ -50,7 +48,6 @@ impl Services {
     pub(super) fn put(&mut self, definition: Definition, next: &mut Snapshot) {
         let Definition { service, .. } = definition;
         let (name, known) = self.known(service.name.clone());
-        known.port_name.clone_from(&service.port_name);
         let endpoints = known.addresses_of(&service);
         next.put_service(Service { name, endpoints, ..service });
     }
@@ -130,12 +127,12 @@ impl Services {
 impl Known {
     /// The addresses of `service`: none where it is another host.
     fn addresses_of(&self, service: &Service) -> Arc<[SocketAddr]> {
-        if service.external.is_some() { Arc::default() } else { self.addresses() }
+        if service.external.is_some() { Arc::default() } else { self.addresses(&service.port_name) }
     }
 
-    /// The addresses of all groups, sorted, each once; those of a group itself where no other has more.
-    fn addresses(&self) -> Arc<[SocketAddr]> {
-        let groups = self.groups.iter().filter_map(|(_, group)| group.addresses(&self.port_name));
+    /// The addresses of all groups for a port, sorted, each once; those of a group itself where no other has more.
+    fn addresses(&self, port_name: &str) -> Arc<[SocketAddr]> {
+        let groups = self.groups.iter().filter_map(|(_, group)| group.addresses(port_name));
         let groups: Vec<&Arc<[SocketAddr]>> = groups.collect();
         if let [only] = groups.as_slice() {
             return Arc::clone(only);
