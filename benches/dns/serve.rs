@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dns::{NameChange, Names, Settings, ZoneSettings};
-use model::{Access, Affinity, PortScope, Protocol, Service};
+use model::Service;
 use tokio::process::Command;
 use tokio::runtime::Builder;
 use tokio::time::{MissedTickBehavior, interval};
@@ -80,19 +80,10 @@ async fn change(names: Names, count: u32, file: PathBuf) {
 
 fn service(number: u32, port: u16) -> Arc<Service> {
     let (name, address) = names::service(number);
-    Arc::new(Service {
-        name: name.parse().expect("a name of a service"),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: Protocol::Http,
-        tls: None,
-        affinity: Affinity::None,
-        external: None,
-        through_gateway: false,
-        has_ready_time: false,
-        port_name: Box::default(),
-        endpoints: [SocketAddr::from((address, port))].into(),
-    })
+    Arc::new(Service::new(
+        name.parse().expect("a name of a service"),
+        [SocketAddr::from((address, port))].into(),
+    ))
 }
 
 /// Sends the question back, with the same address as answer to each.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
-use model::{Access, Affinity, PortScope, Protocol, Service};
+use model::Service;
 use networkmesh_dns::{
     DEFAULT_TTL, ForwardSettings, NameChange, Names, QueryLog, Settings, Upstreams, ZoneSettings,
 };
@@ -22,19 +22,7 @@ const ASKED: u32 = 4096;
 
 fn service(number: u32, port: u16) -> Arc<Service> {
     let address = |side: u32| SocketAddr::from((Ipv4Addr::from(side << 20 | number), port));
-    Arc::new(Service {
-        name: format!("service-{number}").parse().unwrap(),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: Protocol::Http,
-        tls: None,
-        affinity: Affinity::None,
-        external: None,
-        through_gateway: false,
-        has_ready_time: false,
-        port_name: Box::default(),
-        endpoints: [address(1), address(2)].into(),
-    })
+    Arc::new(Service::new(format!("service-{number}").parse().unwrap(), [address(1), address(2)].into()))
 }
 
 fn alice(services: u32) -> Names {

@@ -10,7 +10,7 @@ use dns::fuzzing::Server;
 use dns::{NameChange, Names, ZoneSettings};
 use hickory_proto::op::Message;
 use libfuzzer_sys::fuzz_target;
-use model::{Access, Affinity, Host, HostPort, PortScope, Protocol, Service};
+use model::{Host, HostPort, Service};
 
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server::new(names()).expect("random numbers"));
@@ -91,16 +91,10 @@ fn names() -> Names {
 
 fn service(name: &str, endpoints: &[&str]) -> Service {
     Service {
-        name: name.parse().expect("a name"),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: Protocol::Http,
-        tls: None,
-        affinity: Affinity::None,
-        through_gateway: false,
-        has_ready_time: false,
         port_name: "http".into(),
-        endpoints: endpoints.iter().map(|endpoint| endpoint.parse().expect("an address")).collect(),
-        external: None,
+        ..Service::new(
+            name.parse().expect("a name"),
+            endpoints.iter().map(|endpoint| endpoint.parse().expect("an address")).collect(),
+        )
     }
 }

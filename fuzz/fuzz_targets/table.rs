@@ -10,7 +10,7 @@ use dns::fuzzing::same_names;
 use dns::{NameChange, Names, ZoneSettings};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use model::{Access, Affinity, DomainId, Host, HostPort, PortScope, Protocol, Service, ServiceName};
+use model::{DomainId, Host, HostPort, Service, ServiceName};
 
 /// Few names, addresses and hosts, so that they meet.
 #[derive(Arbitrary, Debug)]
@@ -126,17 +126,10 @@ fn service(name: u8, place: Place, port_name: PortName, through_gateway: bool) -
         PortName::Odd => "No.Label",
     };
     Service {
-        name: service_name(name),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: Protocol::Http,
-        tls: None,
-        affinity: Affinity::None,
         through_gateway,
-        has_ready_time: false,
         port_name: port_name.into(),
-        endpoints: endpoints.into_iter().collect(),
         external: host.map(|(host, port)| Box::new(HostPort { host, port })),
+        ..Service::new(service_name(name), endpoints.into_iter().collect())
     }
 }
 

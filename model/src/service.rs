@@ -37,6 +37,27 @@ pub struct Service {
     pub external: Option<Box<HostPort>>,
 }
 
+impl Service {
+    /// A service of which nothing special is said: it speaks HTTP with everybody, at these addresses of a port without a
+    /// name.
+    #[must_use]
+    pub fn new(name: ServiceName, endpoints: Arc<[SocketAddr]>) -> Self {
+        Self {
+            name,
+            scope: PortScope::Cluster,
+            access: Access::Anyone,
+            protocol: Protocol::Http,
+            tls: None,
+            affinity: Affinity::None,
+            through_gateway: false,
+            has_ready_time: false,
+            port_name: Box::default(),
+            endpoints,
+            external: None,
+        }
+    }
+}
+
 /// From where a service may be called (label `kuscia.secretflow/port-scope`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortScope {

@@ -12,7 +12,7 @@ use dns::{
 };
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-use model::{Access, Affinity, PortScope, Protocol, Service};
+use model::Service;
 use networkmesh_dns as dns;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -96,19 +96,10 @@ pub(crate) fn domain(name: &str, services: &[(&str, &[&str])]) -> Names {
 
 /// A service at port 80 of these IP addresses.
 pub(crate) fn service(name: &str, ips: &[&str]) -> Arc<Service> {
-    Arc::new(Service {
-        name: name.parse().unwrap(),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: Protocol::Http,
-        tls: None,
-        affinity: Affinity::None,
-        external: None,
-        through_gateway: false,
-        has_ready_time: false,
-        port_name: Box::default(),
-        endpoints: ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
-    })
+    Arc::new(Service::new(
+        name.parse().unwrap(),
+        ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect(),
+    ))
 }
 
 /// A service `big` with `count` addresses.

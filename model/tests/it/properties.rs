@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use networkmesh_model::{
-    Access, Affinity, Changed, DomainId, Event, FieldErrors, Host, InboundRoute, Kind, ObjectRef,
-    OutboundRoute, PortScope, Protocol, Service, ServiceName, Snapshot, TOKEN_BYTES, Way,
+    Changed, DomainId, Event, FieldErrors, Host, InboundRoute, Kind, ObjectRef, OutboundRoute, Protocol,
+    Service, ServiceName, Snapshot, TOKEN_BYTES, Way,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -114,17 +114,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn plain_service(number: usize, protocol: Protocol) -> Arc<Service> {
     Arc::new(Service {
-        name: format!("service-{number}").parse().unwrap(),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
         protocol,
-        tls: None,
-        affinity: Affinity::None,
-        through_gateway: false,
-        has_ready_time: false,
-        port_name: Box::default(),
-        endpoints: Arc::default(),
-        external: None,
+        ..Service::new(format!("service-{number}").parse().unwrap(), Arc::default())
     })
 }
 

@@ -2,9 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::api::DomainRouteStatus;
-use model::{
-    Access, Affinity, DomainId, OutboundAuth, OutboundRoute, PortScope, Protocol, Service, Snapshot,
-};
+use model::{DomainId, OutboundAuth, OutboundRoute, Service, Snapshot};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -103,19 +101,7 @@ fn touch(snapshot: &mut Snapshot, peer: &str) {
 #[tokio::test(start_paused = true)]
 async fn a_task_is_woken_by_changes_of_its_own_route_only() {
     let mut world = World::new().await;
-    let web = Service {
-        name: "web".parse().unwrap(),
-        scope: PortScope::Cluster,
-        access: Access::Anyone,
-        protocol: Protocol::Http,
-        tls: None,
-        affinity: Affinity::None,
-        external: None,
-        through_gateway: false,
-        has_ready_time: false,
-        port_name: Box::default(),
-        endpoints: [].into(),
-    };
+    let web = Service::new("web".parse().unwrap(), [].into());
     let told = world.change(|snapshot| {
         snapshot.services.insert(web.name.clone(), Arc::new(web));
     });
