@@ -19,4 +19,35 @@ impl Client {
         let address = source.ip().to_canonical();
         Self { address, may_recurse: known.iter().any(|network| network.contains(&address)) }
     }
+
+    /// With whom it shares what there is for all: a stranger with its network, others with nobody, as they often are in
+    /// one network.
+    pub(crate) fn network(&self) -> IpNet {
+        if self.may_recurse { self.address.into() } else { network(self.address) }
+    }
+}
+
+/// What one owner usually has: 24 bits of IPv4, 56 bits of IPv6 (RFC 6177 speaks of /48 to /64).
+pub(crate) fn network(address: IpAddr) -> IpNet {
+    let address = address.to_canonical();
+    IpNet::new_assert(address, if address.is_ipv4() { 24 } else { 56 }).trunc()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_share_with_24_bits_of_ipv4_and_56_of_ipv6_and_others_with_nobody() {
+        let known = ["198.51.100.0/24".parse().unwrap()];
+        for (source, network) in [
+            ("192.0.2.254:53", "192.0.2.0/24"),
+            ("[::ffff:192.0.2.1]:53", "192.0.2.0/24"),
+            ("[2001:db8:0:1ff:1::1]:53", "2001:db8:0:100::/56"),
+            ("198.51.100.1:53", "198.51.100.1/32"),
+            ("[::ffff:198.51.100.1]:53", "198.51.100.1/32"),
+        ] {
+            assert_eq!(Client::at(source.parse().unwrap(), &known).network().to_string(), network);
+        }
+    }
 }

@@ -35,6 +35,7 @@ mod query_log;
 mod rate_limit;
 mod reply;
 mod server;
+mod shares;
 mod sockets;
 mod table;
 mod tcp;

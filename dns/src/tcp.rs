@@ -10,7 +10,6 @@ use hickory_proto::rr::RecordType;
 use hickory_server::net::xfer::Protocol;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +19,7 @@ use crate::client::Client;
 use crate::handler::Handler;
 use crate::intake::{MAX_REQUEST, Received, is_answerable, read};
 use crate::query_log::Transport;
+use crate::shares::Shares;
 
 /// Takes connections.
 pub(crate) struct Acceptor {
@@ -33,7 +33,7 @@ pub(crate) struct Acceptor {
 }
 
 /// Connections of clients that may ask for names of others at one time, and as many of strangers, who so cannot keep
-/// them out. Further ones are closed at once.
+/// them out. Those over the share of a client, or of the network of strangers, are closed at once.
 const MAX_CONNECTIONS: usize = 256;
 
 /// After an error, which may come again at once: the process has too many descriptors, or the system no memory.
@@ -42,8 +42,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 impl Acceptor {
     /// Serves connections until the end of all.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
-        let (known, strangers) =
-            (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+        let (known, strangers) = (Shares::new(MAX_CONNECTIONS), Shares::new(MAX_CONNECTIONS));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -58,14 +57,14 @@ impl Acceptor {
                 }
             };
             let client = self.handler.client(source);
-            let room = if client.may_recurse { &known } else { &strangers };
-            let Ok(room) = Arc::clone(room).try_acquire_owned() else { continue };
+            let shares = if client.may_recurse { &known } else { &strangers };
+            let Some(share) = shares.take(client.network()) else { continue };
             let acceptor = Arc::clone(&self);
             tokio::spawn(self.end.clone().run_until_cancelled_owned(async move {
                 if let Err(error) = acceptor.serve(stream, source, &client).await {
                     debug!(%error, client = %source, "a connection ended");
                 }
-                drop(room);
+                drop(share);
             }));
         }
     }
