@@ -1,7 +1,9 @@
 //! Queries over UDP: threads that answer what they can at once, and leave what takes time to tasks.
 
+mod socket;
+
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -17,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use self::socket::{Inbox, Peer, Socket};
 use crate::client::Client;
 use crate::fast::{Query, Responder};
 use crate::handler::{Handler, Outcome};
-use crate::intake::{MAX_REQUEST, Received, is_answerable, read};
+use crate::intake::{Received, is_answerable, read};
 use crate::metrics::ResponseCounters;
 use crate::query_log::{How, Transport};
 use crate::rate_limit::Verdict;
@@ -43,7 +46,7 @@ pub(crate) struct Shared {
 
 /// Answers the packets of one socket.
 pub(crate) struct Worker {
-    socket: Arc<UdpSocket>,
+    socket: Arc<Socket>,
     shared: Shared,
     responder: Responder,
     counters: Arc<ResponseCounters>,
@@ -53,9 +56,6 @@ pub(crate) struct Worker {
 /// upstreams: this is about those that no task came to yet, of which the cache can answer many.
 pub(crate) const MAX_FORWARDED: usize = 2048;
 
-/// How long a worker may take to notice that it should end.
-const STOP_CHECK: Duration = Duration::from_millis(100);
-
 /// After an error of the socket, which may come again at once.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -63,48 +63,40 @@ impl Worker {
     /// # Errors
     /// Where the socket cannot be set up.
     pub(crate) fn new(socket: UdpSocket, shared: Shared) -> io::Result<Self> {
-        socket.set_nonblocking(false)?;
-        socket.set_read_timeout(Some(STOP_CHECK))?;
-        socket.set_write_timeout(Some(STOP_CHECK))?;
         let responder = Responder::new(&shared.handler.names.read());
         let counters = shared.handler.metrics.worker();
-        Ok(Self { socket: Arc::new(socket), shared, responder, counters })
+        Ok(Self { socket: Arc::new(Socket::new(socket)?), shared, responder, counters })
     }
 
     /// Answers until it is told to stop. This blocks the thread.
     pub(crate) fn run(mut self) {
-        let mut packet = [0; MAX_REQUEST];
         let mut response = [0; MAX_UDP_PAYLOAD as usize];
+        let (socket, mut inbox) = (Arc::clone(&self.socket), Inbox::new());
         while !self.shared.stop.load(Ordering::Relaxed) {
-            match self.socket.recv_from(&mut packet) {
-                Ok((length, source)) if is_answerable(source) => {
-                    self.serve(&packet[..length], source, &mut response);
+            let received = inbox.receive(&socket, |packet, peer| {
+                if is_answerable(peer.address) {
+                    self.serve(packet, peer, &mut response);
                 }
-                Ok(_) => {}
-                Err(error) if is_no_failure(&error) => {}
-                Err(error) => {
+            });
+            match received {
+                Err(error) if !is_no_failure(&error) => {
                     debug!(%error, "cannot receive over UDP");
                     sleep(PAUSE);
                 }
+                _ => {}
             }
         }
     }
 
-    fn serve(&mut self, packet: &[u8], source: SocketAddr, response: &mut [u8]) {
-        let client = self.shared.handler.client(source);
-        if !self.serve_fast(packet, source, &client, response) {
-            self.serve_slowly(packet, source, &client);
+    fn serve(&mut self, packet: &[u8], peer: Peer, response: &mut [u8]) {
+        let client = self.shared.handler.client(peer.address);
+        if !self.serve_fast(packet, peer, &client, response) {
+            self.serve_slowly(packet, peer, &client);
         }
     }
 
     /// Whether it was a plain query, and all is done.
-    fn serve_fast(
-        &mut self,
-        packet: &[u8],
-        source: SocketAddr,
-        client: &Client,
-        response: &mut [u8],
-    ) -> bool {
+    fn serve_fast(&mut self, packet: &[u8], peer: Peer, client: &Client, response: &mut [u8]) -> bool {
         let handler = &*self.shared.handler;
         let Some(query) = Query::read(packet) else { return false };
         let start = handler.log.is_wanted().then(Instant::now);
@@ -119,29 +111,29 @@ impl Worker {
         };
         if let Some(response) = length.and_then(|length| response.get(..length)) {
             self.counters.count(code, query.record_type, Transport::Udp);
-            send(&self.socket, response, source);
+            send(&self.socket, response, peer);
         }
         if let Some(start) = start
-            && let Received::Request(request) = read(packet, source, Protocol::Udp)
+            && let Received::Request(request) = read(packet, peer.address, Protocol::Udp)
         {
             handler.tell(&request, client, length.map(|_| code), how, start);
         }
         true
     }
 
-    fn serve_slowly(&self, packet: &[u8], source: SocketAddr, client: &Client) {
+    fn serve_slowly(&self, packet: &[u8], peer: Peer, client: &Client) {
         let start = Instant::now();
-        match read(packet, source, Protocol::Udp) {
+        match read(packet, peer.address, Protocol::Udp) {
             Received::Malformed(response) if self.shared.handler.verdict(client) == Verdict::Send => {
                 self.counters.count(ResponseCode::FormErr, RecordType::ZERO, Transport::Udp);
-                send(&self.socket, &response, source);
+                send(&self.socket, &response, peer);
             }
             Received::Noise | Received::Malformed(_) => {}
-            Received::Request(request) => self.serve_request(request, *client, start),
+            Received::Request(request) => self.serve_request(request, peer, *client, start),
         }
     }
 
-    fn serve_request(&self, request: Box<Request>, client: Client, start: Instant) {
+    fn serve_request(&self, request: Box<Request>, peer: Peer, client: Client, start: Instant) {
         let handler = &self.shared.handler;
         let verdict = if handler.options.knows(request.edns.as_ref(), client.address) {
             Verdict::Send
@@ -155,12 +147,12 @@ impl Worker {
                     let Ok(room) = Arc::clone(&self.shared.room).try_acquire_owned() else {
                         let reply = Reply::error(ResponseCode::ServFail);
                         let response = handler.finish(&request, &client, reply, start);
-                        return send(&self.socket, &response, request.src());
+                        return send(&self.socket, &response, peer);
                     };
                     let (handler, socket) = (Arc::clone(handler), Arc::clone(&self.socket));
                     let task = async move {
                         let reply = handler.forward(&request, forward).await;
-                        send(&socket, &handler.finish(&request, &client, reply, start), request.src());
+                        send(&socket, &handler.finish(&request, &client, reply, start), peer);
                         drop(room);
                     };
                     let task = self.shared.end.clone().run_until_cancelled_owned(task);
@@ -171,14 +163,14 @@ impl Worker {
             Verdict::Truncate => Reply::limited(),
             Verdict::Drop => return handler.tell(&request, &client, None, How::Limited, start),
         };
-        send(&self.socket, &handler.finish(&request, &client, reply, start), request.src());
+        send(&self.socket, &handler.finish(&request, &client, reply, start), peer);
     }
 }
 
 /// A packet that cannot be sent is lost, as packets are; clients ask again.
-fn send(socket: &UdpSocket, response: &[u8], client: SocketAddr) {
-    if let Err(error) = socket.send_to(response, client) {
-        debug!(%error, %client, "cannot send a response");
+fn send(socket: &Socket, response: &[u8], peer: Peer) {
+    if let Err(error) = socket.send(response, peer) {
+        debug!(%error, client = %peer.address, "cannot send a response");
     }
 }
 

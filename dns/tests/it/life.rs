@@ -69,6 +69,25 @@ async fn a_server_on_all_addresses_answers_over_both_families() {
 }
 
 #[tokio::test]
+async fn on_all_addresses_answers_come_from_the_one_that_was_asked() {
+    let (other, _task) = upstream(|query| Some(reply_to(&query, ResponseCode::NXDomain))).await;
+    for all in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        let bound = bind(SocketAddr::new(all, 0), ONE).unwrap();
+        let names = domain("alice", &[("web", &["192.0.2.1"])]);
+        let server = Server::serve(bound, names, forwarding_to(&[other]));
+        for last in 1..=3 {
+            let address = SocketAddr::from(([127, 0, 0, last], server.address.port()));
+            // The client takes nothing from another address.
+            assert_eq!(addresses(&ask(address, "web.", RecordType::A).await), ["192.0.2.1"]);
+            let odd = ask(address, "web.", RecordType::TXT).await;
+            assert_eq!(odd.metadata.response_code, ResponseCode::NoError);
+            let forwarded = ask(address, "other.example.", RecordType::A).await;
+            assert_eq!(forwarded.metadata.response_code, ResponseCode::NXDomain);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_query_at_hand_is_answered_before_the_server_ends() {
     let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = UdpSocket::bind(LOOPBACK).await.unwrap();

@@ -1,0 +1,133 @@
+//! UDP sockets that take many packets at a time, and answer from the address that was asked.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::libc::{in_pktinfo, in6_pktinfo};
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmsg,
+    setsockopt,
+};
+
+use crate::intake::MAX_REQUEST;
+
+/// A socket that blocks, but not for long.
+pub(super) struct Socket(UdpSocket);
+
+/// Where a packet came from, and so how an answer goes back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// The address of this host that was asked, where the socket is bound to all of them.
+    asked: Option<Asked>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    V4(in_pktinfo),
+    V6(in6_pktinfo),
+}
+
+/// Room for packets that have come.
+pub(super) struct Inbox {
+    headers: MultiHeaders<SockaddrStorage>,
+    packets: Box<[[u8; MAX_REQUEST]; PACKETS]>,
+}
+
+/// Packets that are received at a time, if so many are there.
+const PACKETS: usize = 32;
+
+/// How long a socket blocks.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+impl Socket {
+    /// # Errors
+    /// Where the socket cannot be set up.
+    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        // Otherwise answers would come from the address that the system prefers, which clients do not take for the one
+        // that they asked.
+        match socket.local_addr()? {
+            address if !address.ip().is_unspecified() => {}
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+        }
+        Ok(Self(socket))
+    }
+
+    /// # Errors
+    /// Where the packet cannot be sent.
+    pub(super) fn send(&self, packet: &[u8], peer: Peer) -> io::Result<()> {
+        let from = match &peer.asked {
+            None => return self.0.send_to(packet, peer.address).map(drop),
+            Some(Asked::V4(asked)) => ControlMessage::Ipv4PacketInfo(asked),
+            Some(Asked::V6(asked)) => ControlMessage::Ipv6PacketInfo(asked),
+        };
+        let address = SockaddrStorage::from(peer.address);
+        let packet = [IoSlice::new(packet)];
+        sendmsg(self.0.as_raw_fd(), &packet, &[from], MsgFlags::empty(), Some(&address))?;
+        Ok(())
+    }
+}
+
+impl Inbox {
+    /// Empty.
+    pub(super) fn new() -> Self {
+        let control = cmsg_space!(in6_pktinfo);
+        Self {
+            headers: MultiHeaders::preallocate(PACKETS, Some(control)),
+            packets: Box::new([[0; MAX_REQUEST]; PACKETS]),
+        }
+    }
+
+    /// Waits for a packet, and gives `each` that one and those that are there as well.
+    ///
+    /// # Errors
+    /// Where nothing comes for a while, and where nothing can be received.
+    pub(super) fn receive(&mut self, socket: &Socket, mut each: impl FnMut(&[u8], Peer)) -> io::Result<()> {
+        let mut slices = self.packets.each_mut().map(|packet| [IoSliceMut::new(packet)]);
+        let descriptor = socket.0.as_raw_fd();
+        let received = recvmmsg(descriptor, &mut self.headers, &mut slices, MsgFlags::MSG_WAITFORONE, None)?;
+        for message in received {
+            if let (Some(packet), Some(peer)) = (message.iovs().next(), Peer::of(&message)) {
+                each(packet, peer);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Peer {
+    fn of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Self> {
+        let address = message.address?;
+        let v4 = || address.as_sockaddr_in().map(|address| SocketAddrV4::from(*address).into());
+        let v6 = || address.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into());
+        let asked =
+            message.cmsgs().ok().and_then(|mut told| told.find_map(|message| Asked::from_control(&message)));
+        Some(Self { address: v4().or_else(v6)?, asked })
+    }
+}
+
+impl Asked {
+    fn from_control(message: &ControlMessageOwned) -> Option<Self> {
+        match message {
+            // The address of this host, also where the packet was sent to many. Any way out will do.
+            ControlMessageOwned::Ipv4PacketInfo(asked) => {
+                Some(Self::V4(in_pktinfo { ipi_ifindex: 0, ..*asked }))
+            }
+            ControlMessageOwned::Ipv6PacketInfo(asked) => {
+                let address = Ipv6Addr::from(asked.ipi6_addr.s6_addr);
+                let ipi6_ifindex = if address.is_unicast_link_local() { asked.ipi6_ifindex } else { 0 };
+                // Nobody can send from an address of many.
+                (!address.is_multicast()).then_some(Self::V6(in6_pktinfo { ipi6_ifindex, ..*asked }))
+            }
+            _ => None,
+        }
+    }
+}
