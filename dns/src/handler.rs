@@ -47,6 +47,7 @@ pub(crate) enum Outcome {
 
 /// What the upstreams have to be asked.
 pub(crate) struct Forward {
+    client: Client,
     question: Query,
     /// The records that lead from the name that was asked for to that of the question.
     aliases: Vec<Record>,
@@ -82,7 +83,7 @@ impl Handler {
 
     /// All that can be said without asking anyone.
     pub(crate) fn outcome(&self, request: &Request, client: &Client) -> Outcome {
-        match self.own_reply(request) {
+        match self.own_reply(request, client) {
             Ok(reply) => Outcome::Reply(reply),
             Err(forward) if client.may_recurse && request.metadata.recursion_desired => {
                 Outcome::Forward(forward)
@@ -95,7 +96,8 @@ impl Handler {
     }
 
     pub(crate) async fn forward(&self, request: &Request, forward: Forward) -> Reply {
-        self.forwarder.resolve(&forward.question, request.into()).await.behind(forward.aliases)
+        let Forward { client, question, aliases } = forward;
+        self.forwarder.resolve(&question, request.into(), &client).await.behind(aliases)
     }
 
     /// Counts and logs a reply, and gives the response.
@@ -132,7 +134,7 @@ impl Handler {
     }
 
     /// What this server itself says; otherwise what others have to be asked.
-    fn own_reply(&self, request: &Request) -> Result<Reply, Forward> {
+    fn own_reply(&self, request: &Request, client: &Client) -> Result<Reply, Forward> {
         if request.metadata.op_code != OpCode::Query {
             return Ok(Reply::error(ResponseCode::NotImp));
         }
@@ -155,7 +157,8 @@ impl Handler {
         match Answer::of(&self.names.read(), query, &self.rotation) {
             Answer::Whole(reply) => Ok(Reply { how: How::Table, ..reply }),
             Answer::Elsewhere { aliases, name } => {
-                Err(Forward { question: Query::query(name, query.query_type()), aliases })
+                let question = Query::query(name, query.query_type());
+                Err(Forward { client: *client, question, aliases })
             }
         }
     }

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use hickory_proto::op::{Query, ResponseCode};
 use hickory_server::server::Request;
-use tokio::sync::{Semaphore, watch};
+use ipnet::IpNet;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -34,9 +35,11 @@ use self::answer::{Answer, Packed, dangling_alias};
 use self::cache::{Cache, Found, Question};
 use self::system::upstream_addresses;
 use self::upstream::{Failure, Servers};
+use crate::client::Client;
 use crate::metrics::Metrics;
 use crate::query_log::How;
 use crate::reply::{ExtendedError, Reply};
+use crate::shares::{Share, Shares};
 
 /// How names of others are resolved.
 #[derive(Clone, Debug)]
@@ -70,8 +73,10 @@ impl From<&Request> for DnssecFlags {
 /// A caching client of upstream servers.
 pub(crate) struct Forwarder {
     shared: Arc<Shared>,
-    /// Clients that may wait for upstreams; further ones get SERVFAIL, so that they cannot pile up memory.
-    waiting: Semaphore,
+    /// For queries that wait for upstreams; further ones get SERVFAIL, so that they cannot pile up memory.
+    waiting: Shares,
+    /// For lookups, each held by whoever asked first.
+    lookups: Shares,
 }
 
 /// What lookups need, which outlive their clients.
@@ -121,16 +126,20 @@ impl Forwarder {
             lookups: Mutex::default(),
             metrics,
         };
-        Self { shared: Arc::new(shared), waiting: Semaphore::new(MAX_WAITING) }
+        Self {
+            shared: Arc::new(shared),
+            waiting: Shares::new(MAX_WAITING),
+            lookups: Shares::new(MAX_LOOKUPS),
+        }
     }
 
     /// What is known, or what the upstreams say. Every failure is SERVFAIL.
-    pub(crate) async fn resolve(&self, query: &Query, flags: DnssecFlags) -> Reply {
+    pub(crate) async fn resolve(&self, query: &Query, flags: DnssecFlags, client: &Client) -> Reply {
         if let Some(reply) = special::reply(query) {
             return Reply { how: How::Table, ..reply };
         }
         let question = Question::new(query, flags);
-        let name = query.name();
+        let (name, network) = (query.name(), client.network());
         let old = match self.shared.cache.find(&question) {
             Found::Fresh(packed) => return self.counted(How::Cache, packed.reply(name)),
             Found::Failed => return self.counted(How::Cache, failure(ExtendedError::CachedError)),
@@ -139,17 +148,17 @@ impl Forwarder {
             }
             Found::Old { packed, .. } if self.shared.servers.are_down() => {
                 // Upstreams may only be silent about other names: whoever asks next gets what this finds.
-                self.lookup(question);
+                self.lookup(question, network);
                 return self.counted(How::Stale, packed.stale_reply(name));
             }
             Found::Old { packed, .. } => Some(packed),
             Found::Nothing => None,
         };
-        let new = match self.lookup(question) {
+        let new = match self.lookup(question, network) {
             Some(lookup) if old.is_some() => {
-                timeout(CLIENT_PATIENCE, self.outcome(lookup)).await.ok().flatten()
+                timeout(CLIENT_PATIENCE, self.outcome(lookup, network)).await.ok().flatten()
             }
-            Some(lookup) => self.outcome(lookup).await,
+            Some(lookup) => self.outcome(lookup, network).await,
             None => None,
         };
         match (new, old) {
@@ -169,23 +178,21 @@ impl Forwarder {
         Reply { how, ..reply }
     }
 
-    async fn outcome(&self, mut lookup: Lookup) -> Option<Arc<Packed>> {
-        let _permit = self.waiting.try_acquire().ok()?;
+    async fn outcome(&self, mut lookup: Lookup, network: IpNet) -> Option<Arc<Packed>> {
+        let _share = self.waiting.take(network)?;
         lookup.wait_for(Option::is_some).await.ok()?.clone().flatten()
     }
 
-    /// The lookup of this question that is under way, or a new one; `None`: there are too many.
-    fn lookup(&self, question: Question) -> Option<Lookup> {
+    /// The lookup of this question that is under way, or a new one; `None`: this network has its share of them.
+    fn lookup(&self, question: Question, network: IpNet) -> Option<Lookup> {
         let mut lookups = self.shared.lookups();
         if let Some(lookup) = lookups.get(&question) {
             return Some(lookup.clone());
         }
-        if lookups.len() >= MAX_LOOKUPS {
-            return None;
-        }
+        let share = self.lookups.take(network)?;
         let (sender, lookup) = watch::channel(None);
         lookups.insert(question.clone(), lookup.clone());
-        let running = Running { shared: Arc::clone(&self.shared), question };
+        let running = Running { shared: Arc::clone(&self.shared), question, _share: share };
         tokio::spawn(async move {
             let found = running.shared.look_up(&running.question).await;
             // Who asks between the end of this lookup and its outcome finds it in the cache.
@@ -200,6 +207,7 @@ impl Forwarder {
 struct Running {
     shared: Arc<Shared>,
     question: Question,
+    _share: Share,
 }
 
 impl Drop for Running {
@@ -262,6 +270,10 @@ mod tests {
         Query::query(Name::from_ascii(name).unwrap(), RecordType::A)
     }
 
+    fn client(number: u8) -> Client {
+        Client { address: [192, 0, 2, number].into(), may_recurse: true }
+    }
+
     /// A forwarder, and its upstream, which never answers.
     async fn forwarder() -> (Arc<Forwarder>, UdpSocket) {
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -272,32 +284,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn clients_beyond_those_that_may_wait_fail_at_once() {
+    async fn queries_of_a_client_beyond_those_that_may_wait_fail_at_once() {
         let (forwarder, _silent) = forwarder().await;
-        for _ in 0..MAX_WAITING {
-            let forwarder = Arc::clone(&forwarder);
+        let ask = |name: &str, client: Client| {
+            let (forwarder, question) = (Arc::clone(&forwarder), question(name));
+            async move { forwarder.resolve(&question, DnssecFlags::default(), &client).await.code }
+        };
+        for _ in 0..MAX_WAITING / 2 {
             // All of them wait for one lookup.
-            tokio::spawn(
-                async move { forwarder.resolve(&question("a.example."), DnssecFlags::default()).await },
-            );
+            tokio::spawn(ask("a.example.", client(1)));
         }
-        while forwarder.waiting.available_permits() > 0 {
+        while forwarder.waiting.take(client(1).network()).is_some() {
             tokio::task::yield_now().await;
         }
         let before = Instant::now();
-        let reply = forwarder.resolve(&question("b.example."), DnssecFlags::default()).await;
-        assert_eq!((reply.code, before.elapsed()), (ResponseCode::ServFail, Duration::ZERO));
+        let code = ask("b.example.", client(1)).await;
+        assert_eq!((code, before.elapsed()), (ResponseCode::ServFail, Duration::ZERO));
+        ask("c.example.", client(2)).await;
+        assert!(before.elapsed() > Duration::ZERO, "another client is waited with");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn there_are_only_so_many_lookups_at_one_time() {
+    async fn there_are_only_so_many_lookups_of_a_client_at_one_time() {
         let (forwarder, _silent) = forwarder().await;
-        let lookup = |number: usize| {
+        let lookup = |number: usize, client: Client| {
             let query = question(&format!("{number}.example."));
-            forwarder.lookup(Question::new(&query, DnssecFlags::default()))
+            forwarder.lookup(Question::new(&query, DnssecFlags::default()), client.network())
         };
-        assert!((0..MAX_LOOKUPS).all(|number| lookup(number).is_some()));
-        assert!(lookup(MAX_LOOKUPS).is_none());
-        assert!(lookup(0).is_some(), "one that is under way can be waited for");
+        assert!((0..MAX_LOOKUPS / 2).all(|number| lookup(number, client(1)).is_some()));
+        assert!(lookup(MAX_LOOKUPS, client(1)).is_none());
+        assert!(lookup(0, client(1)).is_some(), "one that is under way can be waited for");
+        let other = lookup(MAX_LOOKUPS, client(2));
+        assert!(other.is_some());
+        // All of them end without an answer, and leave their places.
+        other.unwrap().wait_for(Option::is_some).await.unwrap();
+        while !forwarder.shared.lookups().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!((0..MAX_LOOKUPS / 2).all(|number| lookup(number, client(1)).is_some()));
     }
 }
