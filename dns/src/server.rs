@@ -10,7 +10,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use crate::handler::{Handler, Rotation};
 use crate::metrics::Metrics;
 use crate::query_log::QueryLog;
 use crate::rate_limit::RateLimiter;
+use crate::shares::Shares;
 use crate::sockets::Bound;
 use crate::table::Names;
 use crate::tcp::Acceptor;
@@ -112,7 +112,7 @@ impl Bound {
             handler: Arc::clone(&handler),
             runtime: Handle::current(),
             busy: busy.clone(),
-            room: Arc::new(Semaphore::new(MAX_FORWARDED)),
+            room: Shares::new(MAX_FORWARDED),
             end: end.clone(),
             stop: Arc::clone(&stop.0),
         };

@@ -14,7 +14,6 @@ use hickory_proto::rr::RecordType;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -28,6 +27,7 @@ use crate::metrics::ResponseCounters;
 use crate::query_log::{How, Transport};
 use crate::rate_limit::Verdict;
 use crate::reply::{MAX_UDP_PAYLOAD, Reply};
+use crate::shares::Shares;
 
 /// What the workers of a server share.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     /// Queries at hand.
     pub(crate) busy: TaskTracker,
     /// For queries that are left to tasks.
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) room: Shares,
     /// Ends queries that take too long.
     pub(crate) end: CancellationToken,
     /// Ends the workers.
@@ -144,7 +144,7 @@ impl Worker {
             Verdict::Send => match handler.outcome(&request, &client) {
                 Outcome::Reply(reply) => reply,
                 Outcome::Forward(forward) => {
-                    let Ok(room) = Arc::clone(&self.shared.room).try_acquire_owned() else {
+                    let Some(room) = self.shared.room.take(client.network()) else {
                         let reply = Reply::error(ResponseCode::ServFail);
                         let response = handler.finish(&request, &client, reply, start);
                         return send(&self.socket, &response, peer);
