@@ -294,7 +294,7 @@ async fn the_handshake_is_open_and_nothing_beside_it(on: Source) {
 async fn services_are_open_to_those_that_they_name(on: Source) {
     let world = World::two_domains(on).await;
     let (_carol, hers) = befriend_carol(&world).await;
-    let address = nobody_at(&world.bob);
+    let nobody = nobody_at(&world.bob);
     for (name, scope, access) in [
         ("private", "Domain", ""),
         ("hidden", "Local", ""),
@@ -303,7 +303,7 @@ async fn services_are_open_to_those_that_they_name(on: Source) {
         // A list is no regular expression, and no prefix.
         ("for-alicex", "Cluster", "alicex,.*"),
     ] {
-        let mut manifest = service_manifest(name, &[address]);
+        let mut manifest = service_manifest(name, &[nobody.address]);
         manifest["items"][0]["metadata"]["labels"]["kuscia.secretflow/port-scope"] = scope.into();
         if !access.is_empty() {
             manifest["items"][0]["metadata"]["annotations"] =

@@ -148,8 +148,8 @@ async fn what_an_envoy_rejects_has_no_name(on: Source) {
         (ResourceType::RouteConfiguration, "to|bob"),
     ];
     let picky = connect_and_reject(alice, &rejects).await;
-    let address = nobody_at(alice);
-    alice.apply("bad.json", &labelled(service_manifest("bad", &[address]))).await.unwrap();
+    let nobody = nobody_at(alice);
+    alice.apply("bad.json", &labelled(service_manifest("bad", &[nobody.address]))).await.unwrap();
     eventually("it is rejected", async || {
         let status = alice.status().await.unwrap();
         let bad =
@@ -157,7 +157,7 @@ async fn what_an_envoy_rejects_has_no_name(on: Source) {
         if bad.conditions.is_empty() { Err(format!("{bad:?}")) } else { Ok(()) }
     })
     .await;
-    alice.apply("good.json", &labelled(service_manifest("good", &[address]))).await.unwrap();
+    alice.apply("good.json", &labelled(service_manifest("good", &[nobody.address]))).await.unwrap();
     resolves(alice, "good.alice.svc", true).await;
     assert_eq!(resolve(alice.addresses.dns, "bad.alice.svc").await, None);
     for accepted_before in ["echo.alice.svc", "echo.bob.svc"] {
@@ -170,15 +170,15 @@ async fn what_an_envoy_rejects_has_no_name(on: Source) {
 #[tokio::test]
 async fn names_stay_when_envoy_goes_and_come_back_with_the_mesh() {
     let mut world = World::two_domains(Source::Directory).await;
-    let address = nobody_at(&world.alice);
-    world.alice.apply("inner.json", &labelled(service_manifest("inner", &[address]))).await.unwrap();
+    let nobody = nobody_at(&world.alice);
+    world.alice.apply("inner.json", &labelled(service_manifest("inner", &[nobody.address]))).await.unwrap();
     for name in ["inner.alice.svc", "echo.alice.svc", "echo.bob.svc"] {
         resolves(&world.alice, name, true).await;
     }
 
     world.alice.envoy.take().unwrap().kill9().await.unwrap();
-    world.alice.apply("late.json", &labelled(service_manifest("late", &[address]))).await.unwrap();
-    world.alice.apply("web.json", &service_manifest("web", &[address])).await.unwrap();
+    world.alice.apply("late.json", &labelled(service_manifest("late", &[nobody.address]))).await.unwrap();
+    world.alice.apply("web.json", &service_manifest("web", &[nobody.address])).await.unwrap();
     resolves(&world.alice, "web.alice.svc", true).await;
     let dns = world.alice.addresses.dns;
     assert_eq!(resolve(dns, "late.alice.svc").await, None, "no gateway serves it");

@@ -145,7 +145,7 @@ async fn services_come_and_go_while_everything_runs(on: Source) {
 
 async fn a_service_without_endpoints_answers_503_and_says_where(on: Source) {
     let world = World::two_domains(on).await;
-    let mut manifest = service_manifest("empty", &[nobody_at(&world.bob)]);
+    let mut manifest = service_manifest("empty", &[nobody_at(&world.bob).address]);
     manifest["items"].as_array_mut().unwrap().truncate(1);
     world.bob.apply("empty.json", &manifest).await.unwrap();
     let response = answers(&world.alice, "empty.bob.svc", 503).await;
