@@ -9,7 +9,7 @@ use dns::NameKind;
 use envoy::Owner;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, Record};
-use model::{DomainId, Kind, PortScope, ServiceName, Snapshot};
+use model::{DomainId, Kind, ServiceName, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use self::lookup::Response;
@@ -96,12 +96,6 @@ impl Explanation {
             (NameKind::Domain | NameKind::AbovePort, _) => {
                 explanation.say("it has no records; only names below it have");
             }
-            (NameKind::NotOurs, Some(Owner::Service(service)))
-                if snapshot.services.contains_key(&service) =>
-            {
-                explanation.explain_service(&service, snapshot);
-                explanation.say("meanwhile its short forms are taken for names of others");
-            }
             (NameKind::NotOurs, _) => {
                 explanation.explain_forwarding(forwarding, "are refused", response.as_ref());
                 if !explanation.resolves {
@@ -133,12 +127,7 @@ impl Explanation {
 
     fn explain_service(&mut self, name: &ServiceName, snapshot: &Snapshot) {
         match snapshot.services.get(name) {
-            Some(service) => {
-                self.say(words::destination(service));
-                if service.scope == PortScope::Local && service.through_gateway {
-                    self.say("but its port-scope lets nobody call it through the gateway");
-                }
-            }
+            Some(service) => self.say(words::destination(service)),
             None => {
                 self.say(format!("this domain has no service {name}"));
                 let near = near(name.as_str(), snapshot.services.keys().map(ServiceName::as_str));

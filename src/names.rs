@@ -7,7 +7,8 @@
 //!
 //! A name that leads to the gateway is there once every connected gateway, and at least one, can serve it. One that leads
 //! to applications themselves waits for connected gateways too, as they refuse what is wrong with a service, but not for
-//! one to connect. What is there stays when gateways go away.
+//! one to connect; where gateways are told nothing of a service (port scope `Local`), it waits for none. What is there
+//! stays when gateways go away. Names of services that wait are known to be this domain's (`Pending`).
 
 mod book;
 
@@ -106,8 +107,7 @@ impl States {
     fn is_served(&self, waiting: &Waiting) -> bool {
         match waiting.lead {
             Lead::Direct => self.gateways.behind(&waiting.resources).is_empty(),
-            // Gateways are told nothing of a service for nobody (port scope `Local`).
-            Lead::Gateway => !waiting.resources.is_empty() && self.gateways.is_held(&waiting.resources),
+            Lead::Gateway => self.gateways.is_held(&waiting.resources),
         }
     }
 

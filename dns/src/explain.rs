@@ -34,6 +34,8 @@ pub enum NameKind {
     ServiceThroughGateway,
     /// A service of this domain, which is really another host.
     Alias,
+    /// A service of this domain to which nobody can be led yet.
+    Pending,
     /// The port of a service of this domain.
     Port,
     /// Nothing by itself; the name of a port is below.
@@ -86,6 +88,7 @@ fn kind(table: &Table, found: Found<'_>, labels: &[&[u8]], service: Option<&[u8]
             _ => NameKind::Service,
         },
         Found::Alias(_) => NameKind::Alias,
+        Found::Pending => NameKind::Pending,
         Found::Port(_) => NameKind::Port,
         Found::Endpoint(_) => NameKind::Endpoint,
         Found::Reverse(_) => NameKind::Reverse,

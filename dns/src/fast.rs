@@ -97,7 +97,7 @@ impl Responder {
                 code = negative;
                 flags |= u16::from(code.low());
                 writer.head(query, flags, [0, 1])?;
-                writer.soa(zone_name(labels, query.name).as_ref(), self.ttl, &self.soa, table.serial())?;
+                writer.soa(zone_name(labels, query.name).as_ref(), &self.soa, table.serial())?;
             }
         }
         writer.edns(query.edns)?;
@@ -108,7 +108,7 @@ impl Responder {
 fn body(found: Found<'_>, record_type: RecordType) -> Option<Body<'_>> {
     let addresses: &Addresses = match found {
         Found::Host(addresses) => addresses,
-        Found::Empty => return Some(Body::Negative(ResponseCode::NoError)),
+        Found::Empty | Found::Pending => return Some(Body::Negative(ResponseCode::NoError)),
         Found::Missing => return Some(Body::Negative(ResponseCode::NXDomain)),
         _ => return None,
     };

@@ -22,6 +22,8 @@ use crate::zone::{NAME_SERVER, Place, Zone, ZoneSettings, apex, has_port};
 pub enum NameChange {
     /// The service is there, instead of what was under its name.
     Service(Arc<Service>),
+    /// There is a service of this name, but nobody can be led to it yet.
+    Pending(ServiceName),
     /// There is no service of this name any more.
     NoService(ServiceName),
     /// There is a route to this domain.
@@ -34,7 +36,7 @@ pub enum NameChange {
 ///
 /// | name | what it is |
 /// |---|---|
-/// | `<service>`, `<service>.<self>`, `<service>.<self>.svc` | a service: its addresses, the gateway's or an alias |
+/// | `<service>`, `<service>.<self>`, `<service>.<self>.svc` | a service: its addresses, the gateway's or an alias; nothing while it is pending |
 /// | `_<port>._tcp.<service>.<self>.svc` | SRV |
 /// | `<address, with hyphens>.<service>.<self>.svc` | one of a service's addresses |
 /// | `<service>.<other>.svc`, where there is a route to `<other>` | the gateway's addresses |
@@ -73,6 +75,7 @@ impl Names {
             // Serial numbers go round (RFC 1982).
             serial: since_epoch.as_secs() as u32,
             services: HashMap::default(),
+            pending: BTreeSet::new(),
             domains: HashSet::default(),
             reverse: BTreeSet::new(),
         };
@@ -112,6 +115,8 @@ pub(crate) struct Table {
     pub(crate) zone: Arc<Zone>,
     serial: u32,
     services: HashMap<ServiceName, Entry, RandomState>,
+    /// Services to which nobody can be led yet. They are many for a moment at the start, and few later.
+    pending: BTreeSet<ServiceName>,
     domains: HashSet<DomainId, RandomState>,
     /// The services at an address. `None` is never in it, and comes before every service.
     reverse: BTreeSet<(IpAddr, Option<ServiceName>)>,
@@ -141,6 +146,8 @@ pub(crate) enum Found<'t> {
     Apex,
     /// The name exists, and has no records (RFC 8020).
     Empty,
+    /// The name is that of a service to which nobody can be led yet. It has no records, and is for nobody else to tell.
+    Pending,
     /// The name would be one of ours, and does not exist.
     Missing,
     /// The name belongs to others.
@@ -189,7 +196,7 @@ impl Table {
                 self.services_at(address).map(|service| RData::PTR(PTR(self.zone.host(service)))).collect()
             }
             Found::Apex => self.zone.apex(self.serial),
-            Found::Empty | Found::Missing | Found::NotOurs => Vec::new(),
+            Found::Empty | Found::Pending | Found::Missing | Found::NotOurs => Vec::new(),
         }
     }
 
@@ -200,13 +207,14 @@ impl Table {
 
     /// The record that goes with negative answers.
     pub(crate) fn soa(&self) -> Record {
-        self.zone.record(apex(), self.zone.soa(self.serial))
+        Record::from_rdata(apex(), self.zone.negative_ttl, self.zone.soa(self.serial))
     }
 
     /// Whether both have the same names, whatever their serial numbers.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn equals(&self, other: &Self) -> bool {
-        (&self.services, &self.domains, &self.reverse) == (&other.services, &other.domains, &other.reverse)
+        (&self.services, &self.pending) == (&other.services, &other.pending)
+            && (&self.domains, &self.reverse) == (&other.domains, &other.reverse)
     }
 
     /// Where clients find a service of this domain.
@@ -217,7 +225,9 @@ impl Table {
     fn apply(&mut self, change: NameChange) {
         match change {
             NameChange::Service(service) if service.name.as_str() == NAME_SERVER => {}
+            NameChange::Pending(name) if name.as_str() == NAME_SERVER => {}
             NameChange::Service(service) => {
+                self.pending.remove(&service.name);
                 let entry = Entry { place: Place::of(&service), service };
                 self.reverse.extend(entry.reverse());
                 let name = entry.service.name.clone();
@@ -225,10 +235,13 @@ impl Table {
                     self.forget_addresses(&before);
                 }
             }
+            NameChange::Pending(name) => {
+                self.forget_service(&name);
+                self.pending.insert(name);
+            }
             NameChange::NoService(name) => {
-                if let Some(before) = self.services.remove(&name) {
-                    self.forget_addresses(&before);
-                }
+                self.forget_service(&name);
+                self.pending.remove(&name);
             }
             NameChange::Route(domain) => {
                 self.domains.insert(domain);
@@ -236,6 +249,12 @@ impl Table {
             NameChange::NoRoute(domain) => {
                 self.domains.remove(&domain);
             }
+        }
+    }
+
+    fn forget_service(&mut self, name: &ServiceName) {
+        if let Some(before) = self.services.remove(name) {
+            self.forget_addresses(&before);
         }
     }
 
@@ -253,6 +272,10 @@ impl Table {
         self.services.get(str::from_utf8(label).ok()?)
     }
 
+    fn is_pending(&self, label: &[u8]) -> bool {
+        str::from_utf8(label).is_ok_and(|label| self.pending.contains(label))
+    }
+
     fn leads_to(&self, domain: &[u8]) -> bool {
         str::from_utf8(domain).is_ok_and(|domain| self.domains.contains(domain))
     }
@@ -261,7 +284,10 @@ impl Table {
         if service == NAME_SERVER.as_bytes() {
             return Some(Found::Host(&self.zone.gateway));
         }
-        Some(match &self.service(service)?.place {
+        let Some(entry) = self.service(service) else {
+            return self.is_pending(service).then_some(Found::Pending);
+        };
+        Some(match &entry.place {
             Place::Here(addresses) => Found::Host(addresses),
             Place::Gateway => Found::Host(&self.zone.gateway),
             Place::Alias(target) => Found::Alias(target),

@@ -18,6 +18,9 @@ use crate::address::{Addresses, endpoint_label};
 /// How long clients may keep an answer, unless told otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(5);
 
+/// How long clients may keep it at most that a name is not there, in seconds: it may be there the next moment.
+const MAX_NEGATIVE_TTL: u32 = 5;
+
 /// What all names of a domain have in common.
 #[derive(Clone, Debug)]
 pub struct ZoneSettings {
@@ -41,6 +44,8 @@ pub(crate) struct Zone {
     pub(crate) gateway: Addresses,
     /// How long answers live, in seconds.
     pub(crate) ttl: u32,
+    /// How long negative answers live, in seconds.
+    pub(crate) negative_ttl: u32,
     gateway_port: u16,
 }
 
@@ -57,10 +62,12 @@ pub(crate) enum Place {
 
 impl Zone {
     pub(crate) fn new(settings: &ZoneSettings) -> Self {
+        let ttl = u32::try_from(settings.ttl.as_secs()).unwrap_or(u32::MAX);
         Self {
             domain: settings.domain.clone(),
             gateway: settings.gateway.iter().copied().collect(),
-            ttl: u32::try_from(settings.ttl.as_secs()).unwrap_or(u32::MAX),
+            ttl,
+            negative_ttl: ttl.min(MAX_NEGATIVE_TTL),
             gateway_port: settings.gateway_port,
         }
     }
@@ -69,12 +76,11 @@ impl Zone {
         Record::from_rdata(name, self.ttl, data)
     }
 
-    /// The start of the zone, which goes with negative answers too, so that they are cached no longer than positive ones
-    /// (RFC 2308, 3).
+    /// The start of the zone, which goes with negative answers too, and says how long they may be cached (RFC 2308, 3).
     pub(crate) fn soa(&self, serial: u32) -> RData {
         let hostmaster = name(["hostmaster", "svc"]);
         // Nobody transfers this zone: the timers are those that are usual.
-        RData::SOA(SOA::new(self.name_server(), hostmaster, serial, 3600, 600, 86_400, self.ttl))
+        RData::SOA(SOA::new(self.name_server(), hostmaster, serial, 3600, 600, 86_400, self.negative_ttl))
     }
 
     /// What the zone itself has: SOA and NS.

@@ -21,6 +21,9 @@ enum Change {
         port_name: PortName,
         through_gateway: bool,
     },
+    Pending {
+        name: u8,
+    },
     NoService {
         name: u8,
     },
@@ -66,6 +69,7 @@ enum PortName {
 fuzz_target!(|changes: Vec<Change>| {
     let names = no_names();
     let mut services = BTreeMap::new();
+    let mut pending = BTreeSet::new();
     let mut domains = BTreeSet::new();
     let mut batch = Vec::new();
     for change in changes {
@@ -76,11 +80,18 @@ fuzz_target!(|changes: Vec<Change>| {
             }
             Change::Service { name, place, port_name, through_gateway } => {
                 let service = Arc::new(service(name, place, port_name, through_gateway));
+                pending.remove(&service.name);
                 services.insert(service.name.clone(), Arc::clone(&service));
                 NameChange::Service(service)
             }
+            Change::Pending { name } => {
+                services.remove(&service_name(name));
+                pending.insert(service_name(name));
+                NameChange::Pending(service_name(name))
+            }
             Change::NoService { name } => {
                 services.remove(&service_name(name));
+                pending.remove(&service_name(name));
                 NameChange::NoService(service_name(name))
             }
             Change::Route { domain } => {
@@ -98,6 +109,7 @@ fuzz_target!(|changes: Vec<Change>| {
 
     let fresh = no_names();
     fresh.apply(services.into_values().map(NameChange::Service));
+    fresh.apply(pending.into_iter().map(NameChange::Pending));
     fresh.apply(domains.into_iter().map(NameChange::Route));
     assert!(same_names(&names, &fresh), "{names:?} is not {fresh:?}");
 });

@@ -25,7 +25,7 @@ pub struct Service {
     pub tls: Option<ServiceTls>,
     /// Which of its replicas a request goes to.
     pub affinity: Affinity,
-    /// True if clients of this domain are to go through the gateway too.
+    /// True if clients of this domain are to go through the gateway too; never where `scope` lets nobody.
     pub through_gateway: bool,
     /// True if it is noted when a gateway first served it.
     pub has_ready_time: bool,

@@ -21,7 +21,7 @@ pub struct Dns {
     /// The clients for which other names are looked up, and whose responses are never limited. The loopback networks
     /// unless configured.
     pub recursion: Vec<IpNet>,
-    /// How long an answer about a service may be kept, in whole seconds.
+    /// How long an answer about a service may be kept, in whole seconds: an hour at most.
     pub ttl: Duration,
     /// The addresses of services of other domains: those of this domain's gateway, as its applications reach it.
     pub gateway: Vec<IpAddr>,
@@ -35,6 +35,9 @@ pub struct Dns {
     pub rebinding: Rebinding,
 }
 
+/// The most seconds for which an answer may be kept. What is gone stays in the gateways as long.
+const MAX_TTL: u32 = 3600;
+
 impl Dns {
     pub(super) fn read(fields: &mut Fields, listen: &Listen) -> Self {
         let upstream = |text: &str| match parse_upstream(text)? {
@@ -47,7 +50,7 @@ impl Dns {
         Self {
             upstreams: fields.list("upstreams", upstream).unwrap_or_default(),
             recursion: fields.list("recursion", parse_network).unwrap_or(defaults.recursion_subnets),
-            ttl: fields.number("ttl", 0..=86_400).map_or(::dns::DEFAULT_TTL, seconds),
+            ttl: fields.number("ttl", 0..=MAX_TTL).map_or(::dns::DEFAULT_TTL, seconds),
             gateway: fields
                 .list("gateway", parse_gateway)
                 .unwrap_or_else(|| vec![reachable(listen.internal).ip()]),

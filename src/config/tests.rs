@@ -230,7 +230,7 @@ protocol: SSL
 source: {directory: {path: [a]}}
 listen: {external: 1080, internal: localhost:80, handshake: "127.0.0.1:0", xds: "unix:", admin: []}
 envoy: true
-dns: {upstreams: [dns.example.com, 192.0.2.1, 8], recursion: 10.0.0.0/8, ttl: -1, gateway: [0.0.0.0], workers: 0, responsesPerSecond: many, staleSeconds: 604801, rebinding: {protect: 1, allow: [10.0.0.0/8, "", ., "*.lan"]}}
+dns: {upstreams: [dns.example.com, 192.0.2.1, 8], recursion: 10.0.0.0/8, ttl: 3601, gateway: [0.0.0.0], workers: 0, responsesPerSecond: many, staleSeconds: 604801, rebinding: {protect: 1, allow: [10.0.0.0/8, "", ., "*.lan"]}}
 certificates: {hosts: ["https://gw"], lifetimeDays: 0.5}
 instance: "a b"
 unheardOf: 1

@@ -135,6 +135,7 @@ fn what_does_not_resolve_says_what_is_missing() {
 fn what_waits_for_gateways_says_for_which() {
     let snapshot = snapshot("alice", &[service("web", |_| ()), open_route("alice", "bob", None)]);
     let names = names(&snapshot);
+    names.apply(snapshot.services.keys().cloned().map(NameChange::Pending));
     let explain = |name: &str, state: State| {
         let explanation = explain_in(&snapshot, &names, name, |facts| facts.state = Some(state));
         assert!(!explanation.resolves && explanation.records.is_empty(), "{explanation:?}");
@@ -149,8 +150,13 @@ fn what_waits_for_gateways_says_for_which() {
     let explanation = explain("web.alice.svc", waiting(&["one", "two"], true));
     assert_says(&explanation, "since 2026-11-22T12:00:00Z, until these Envoys have taken it: one, two");
     assert_says(&explanation, "answered as before");
-    let explanation = explain("web", waiting(&["one"], false));
-    assert_says(&explanation, "its short forms are taken for names of others");
+    for name in ["web", "web.alice", "web.alice.svc"] {
+        let explanation = explain(name, waiting(&["one"], false));
+        assert_eq!(explanation.meaning, "service web of this domain");
+        assert_says(&explanation, "until these Envoys have taken it: one");
+        let speaks_of_upstreams = explanation.reasons.iter().any(|reason| reason.contains("upstream"));
+        assert!(!speaks_of_upstreams, "{explanation:?}");
+    }
     assert_says(&explain("x.bob.svc", waiting(&[], false)), "until an Envoy is connected");
 
     assert_says(&explain("zzz.alice.svc", State::Lingering { until: since }), "until 2026-11-22T12:00:00Z");

@@ -16,7 +16,7 @@ pub(super) fn meaning(name: &Name, found: &dns::Explanation, own: &DomainId) -> 
         NameKind::Zone => "the zone that this server speaks for".to_owned(),
         NameKind::Domain => domain,
         NameKind::NameServer => "this name server".to_owned(),
-        NameKind::Service | NameKind::ServiceThroughGateway | NameKind::Alias => {
+        NameKind::Service | NameKind::ServiceThroughGateway | NameKind::Alias | NameKind::Pending => {
             format!("{service} of this domain")
         }
         NameKind::Port => format!("the port of {service} of this domain"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dns::NameChange;
 use envoy::{Owner, Translator};
 use jiff::Timestamp;
-use model::{Changed, Service, Snapshot};
+use model::{Changed, PortScope, Service, Snapshot};
 use xds::ResourceType;
 
 use crate::program::needs;
@@ -71,7 +71,7 @@ impl Book {
     }
 
     /// Goes on to `snapshot`, at a cost of what differs. What is gone is hidden, and what is shown already follows at once;
-    /// what is new, or leads to another place, waits.
+    /// what is new, or leads to another place, waits for the gateways, if they are told of it.
     pub(super) fn follow(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) -> Vec<NameChange> {
         let old = std::mem::replace(&mut self.snapshot, snapshot);
         let new = Arc::clone(&self.snapshot);
@@ -100,11 +100,15 @@ impl Book {
                         None => old.services.get(name).map(|service| Lead::of(service)),
                     };
                     let lead = Lead::of(service);
-                    changes.extend(shown.map(|shown| NameChange::Service(leading(service, shown))));
-                    if shown == Some(lead) {
+                    if shown == Some(lead) || service.scope == PortScope::Local {
                         self.waiting.remove(&owner);
+                        changes.push(NameChange::Service(Arc::clone(service)));
                     } else {
                         self.wait(owner, lead, shown, now);
+                        changes.push(match shown {
+                            Some(shown) => NameChange::Service(leading(service, shown)),
+                            None => NameChange::Pending(name.clone()),
+                        });
                     }
                 }
             }
@@ -131,11 +135,8 @@ impl Book {
 }
 
 /// The service, but with a name that still leads where it is shown to.
-fn leading(service: &Arc<Service>, shown: Lead) -> Arc<Service> {
-    if Lead::of(service) == shown {
-        return Arc::clone(service);
-    }
-    Arc::new(Service { through_gateway: shown == Lead::Gateway, ..Service::clone(service) })
+fn leading(service: &Service, shown: Lead) -> Arc<Service> {
+    Arc::new(Service { through_gateway: shown == Lead::Gateway, ..service.clone() })
 }
 
 #[cfg(test)]
@@ -172,6 +173,7 @@ mod tests {
                 format!("{} gateway", service.name.as_str())
             }
             NameChange::Service(service) => format!("{} {:?}", service.name.as_str(), service.endpoints),
+            NameChange::Pending(name) => format!("{} pending", name.as_str()),
             NameChange::NoService(name) => format!("no {}", name.as_str()),
             NameChange::Route(domain) => format!("*.{domain}"),
             NameChange::NoRoute(domain) => format!("no *.{domain}"),
@@ -188,7 +190,7 @@ mod tests {
             open_route("alice", "bob", None),
             open_route("carol", "alice", None),
         ];
-        assert_eq!(alice.follow(&manifests), [""; 0]);
+        assert_eq!(alice.follow(&manifests), ["inner pending", "web pending"]);
         assert!(alice.0.is_any_waiting());
         assert_eq!(alice.serve("svc|web.alice.svc"), ["web [10.0.0.1:80]"]);
         assert_eq!(alice.serve("svc|inner.alice.svc"), ["inner gateway"]);
@@ -211,7 +213,7 @@ mod tests {
     fn new_addresses_of_what_is_shown_are_shown_at_once() {
         let mut alice = Alice::new();
         alice.follow(&[service("web", false, "10.0.0.1:80")]);
-        assert_eq!(alice.follow(&[service("web", false, "10.0.0.2:80")]), [""; 0], "it is not shown yet");
+        assert_eq!(alice.follow(&[service("web", false, "10.0.0.2:80")]), ["web pending"]);
         assert_eq!(alice.serve("svc|web.alice.svc"), ["web [10.0.0.2:80]"]);
         assert_eq!(alice.follow(&[service("web", false, "10.0.0.3:80")]), ["web [10.0.0.3:80]"]);
         assert!(!alice.0.is_any_waiting());
@@ -235,11 +237,34 @@ mod tests {
     }
 
     #[test]
+    fn what_gateways_are_told_nothing_of_leads_past_them_at_once() {
+        let local = |through_gateway| {
+            let mut manifest = service("web", through_gateway, "10.0.0.1:80");
+            manifest["items"][0]["metadata"]["labels"]["kuscia.secretflow/port-scope"] = "Local".into();
+            manifest
+        };
+        let shown = service("web", true, "10.0.0.1:80");
+        let mut alice = Alice::new();
+        for through_gateway in [true, false] {
+            assert_eq!(alice.follow(&[local(through_gateway)]), ["web [10.0.0.1:80]"], "it waits for nobody");
+            assert!(!alice.0.is_any_waiting());
+            assert_eq!(alice.follow(std::slice::from_ref(&shown)), ["web [10.0.0.1:80]"]);
+            assert_eq!(alice.serve("svc|web.alice.svc"), ["web gateway"]);
+            assert_eq!(alice.follow(&[local(through_gateway)]), ["web [10.0.0.1:80]"]);
+            assert!(!alice.0.is_any_waiting(), "the gateway serves it no more");
+            alice.follow(std::slice::from_ref(&shown));
+            assert_eq!(alice.follow(&[local(through_gateway)]), ["web [10.0.0.1:80]"]);
+            assert!(!alice.0.is_any_waiting(), "the gateway was never asked");
+            alice.follow(&[]);
+        }
+    }
+
+    #[test]
     fn what_is_gone_is_hidden_at_once_and_waits_anew_when_it_is_back() {
         let mut alice = Alice::new();
         let manifests = [service("web", true, "10.0.0.1:80"), open_route("alice", "bob", None)];
         for _ in 0..2 {
-            assert_eq!(alice.follow(&manifests), [""; 0]);
+            assert_eq!(alice.follow(&manifests), ["web pending"]);
             assert_eq!(alice.serve("svc|web.alice.svc"), ["web gateway"]);
             assert_eq!(alice.serve("to|bob"), ["*.bob"]);
             assert_eq!(alice.follow(&[]), ["no *.bob", "no web"]);

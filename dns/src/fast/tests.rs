@@ -24,13 +24,14 @@ use crate::zone::{DEFAULT_TTL, ZoneSettings};
 
 const CLIENT: &str = "192.0.2.77:4242";
 
-/// Domain `alice`, with a route to `bob`.
+/// Domain `alice`, with a route to `bob`, where `late` is still to come.
 fn alice() -> Names {
     let names = Names::new(&ZoneSettings {
         domain: "alice".parse().unwrap(),
         gateway: vec!["10.0.0.1".parse().unwrap()],
         gateway_port: 80,
-        ttl: DEFAULT_TTL,
+        // Longer than negative answers live.
+        ttl: DEFAULT_TTL * 2,
     });
     let many: Vec<String> = (0..100).map(|last| format!("198.51.100.{last}:80")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -46,7 +47,7 @@ fn alice() -> Names {
         Service { external: Some(external.into()), ..service("db", &[]) },
     ];
     names.apply(services.map(|service| NameChange::Service(Arc::new(service))));
-    names.apply([NameChange::Route("bob".parse().unwrap())]);
+    names.apply([NameChange::Route("bob".parse().unwrap()), NameChange::Pending("late".parse().unwrap())]);
     names
 }
 
@@ -128,7 +129,7 @@ fn with_some_edns(query: Message, edns: Option<(u16, bool)>) -> Message {
 }
 
 /// Names of every kind.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 27] = [
     "web.alice.svc.",
     "wEb.AlIcE.sVc.",
     "web.alice.",
@@ -139,6 +140,9 @@ const NAMES: [&str; 24] = [
     "many.alice.svc.",
     "db.alice.svc.",
     "db.",
+    "late.alice.svc.",
+    "Late.alice.",
+    "late.",
     "kuscia-dns.alice.svc.",
     "web.bob.svc.",
     "web.carol.svc.",
@@ -178,6 +182,8 @@ fn plain_queries_for_hosts_and_names_that_do_not_exist_are_answered() {
         ("none.alice.svc.", RecordType::A),
         ("none.alice.svc.", RecordType::MX),
         ("alice.svc.", RecordType::A),
+        ("late.alice.svc.", RecordType::A),
+        ("late.", RecordType::AAAA),
     ] {
         for edns in [None, Some(512), Some(1232), Some(4096)] {
             let query = with_some_edns(query(name, record_type), edns.map(|payload| (payload, false)));

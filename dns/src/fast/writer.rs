@@ -18,6 +18,7 @@ pub(super) struct Writer<'o> {
 pub(super) struct Soa {
     /// Both names, without compression.
     names: Box<[u8]>,
+    ttl: u32,
     /// Refresh, retry, expire, minimum.
     timers: [u32; 4],
 }
@@ -51,8 +52,8 @@ impl<'o> Writer<'o> {
         self.bytes(address)
     }
 
-    pub(super) fn soa(&mut self, owner: &[u8], ttl: u32, soa: &Soa, serial: u32) -> Option<()> {
-        self.record(owner, RecordType::SOA, ttl, soa.names.len() + 20)?;
+    pub(super) fn soa(&mut self, owner: &[u8], soa: &Soa, serial: u32) -> Option<()> {
+        self.record(owner, RecordType::SOA, soa.ttl, soa.names.len() + 20)?;
         self.bytes(&soa.names)?;
         self.u32(serial)?;
         soa.timers.into_iter().try_for_each(|timer| self.u32(timer))
@@ -99,6 +100,7 @@ impl Soa {
         let wire = |name: &Name| name.to_bytes().expect("a name has at most 255 bytes");
         Self {
             names: [wire(&soa.mname), wire(&soa.rname)].concat().into(),
+            ttl: record.ttl,
             timers: [
                 soa.refresh.cast_unsigned(),
                 soa.retry.cast_unsigned(),

@@ -26,7 +26,7 @@ fn names() -> Names {
     })
 }
 
-/// Domain `alice`, with a route to `bob`.
+/// Domain `alice`, with a route to `bob`, where `late` is still to come.
 fn alice() -> Names {
     let names = names();
     let services = [
@@ -40,7 +40,8 @@ fn alice() -> Names {
         service("kuscia-dns", &["192.0.2.66:53"]),
     ];
     let services = services.into_iter().map(|service| NameChange::Service(service.into()));
-    names.apply(services.chain([NameChange::Route("bob".parse().unwrap())]));
+    let others = [NameChange::Route("bob".parse().unwrap()), NameChange::Pending("late".parse().unwrap())];
+    names.apply(services.chain(others));
     names
 }
 
@@ -55,6 +56,7 @@ fn ask(name: &str) -> Vec<String> {
     let found = table.find(&labels(name));
     match found {
         Found::Empty => vec!["empty".to_owned()],
+        Found::Pending => vec!["pending".to_owned()],
         Found::Missing => vec!["missing".to_owned()],
         Found::NotOurs => vec!["not ours".to_owned()],
         _ => table.data(found).iter().map(|data| format!("{} {data}", data.record_type())).collect(),
@@ -229,6 +231,45 @@ fn other_names_are_not_ours() {
 }
 
 #[test]
+fn a_pending_service_has_nothing_below_and_is_for_nobody_else_to_tell() {
+    for name in ["late", "late.alice", "late.alice.svc"] {
+        assert_eq!(ask(name), ["pending"], "{name}");
+        assert_eq!(kind(name), NameKind::Pending, "{name}");
+    }
+    assert_eq!(ask("_http._tcp.late.alice.svc"), ["missing"]);
+    assert_eq!(ask("late.bob"), ["not ours"]);
+}
+
+#[test]
+fn a_service_that_becomes_pending_loses_its_records() {
+    let names = alice();
+    let pending = |name: &str| NameChange::Pending(name.parse().unwrap());
+    names.apply([pending("web"), pending("kuscia-dns")]);
+    let table = names.read();
+    assert_eq!(table.find(&labels("web")), Found::Pending);
+    assert_eq!(table.find(&labels("2.2.0.192.in-addr.arpa")), Found::NotOurs);
+    assert!(matches!(table.find(&labels("kuscia-dns")), Found::Host(_)));
+    drop(table);
+    assert_eq!((names.counts().services, names.counts().addresses), (6, 2));
+    assert!(!render_master_file(names.records()).contains("web."));
+}
+
+#[test]
+fn what_is_not_there_is_never_kept_for_long() {
+    for (ttl, negative) in [(0, 0), (3, 3), (5, 5), (3600, 5)] {
+        let names = Names::new(&ZoneSettings {
+            domain: "alice".parse().unwrap(),
+            gateway: Vec::new(),
+            gateway_port: 8080,
+            ttl: std::time::Duration::from_secs(ttl),
+        });
+        let soa = names.read().soa();
+        let RData::SOA(data) = &soa.data else { panic!("{soa}") };
+        assert_eq!((soa.ttl, data.minimum), (negative, negative));
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_name_nothing() {
     let names = alice();
     let table = names.read();
@@ -376,6 +417,7 @@ fn some_change() -> impl Strategy<Value = NameChange> {
     let domains = prop::sample::select(vec!["bob", "carol", "alice"]);
     prop_oneof![
         4 => some_service().prop_map(|service| NameChange::Service(service.into())),
+        2 => some_service().prop_map(|service| NameChange::Pending(service.name)),
         2 => some_service().prop_map(|service| NameChange::NoService(service.name)),
         1 => domains.clone().prop_map(|domain| NameChange::Route(domain.parse().unwrap())),
         1 => domains.prop_map(|domain| NameChange::NoRoute(domain.parse().unwrap())),
@@ -387,12 +429,22 @@ proptest! {
     fn changes_one_by_one_lead_to_the_same_as_what_is_left_of_them(
         changes in prop::collection::vec(some_change(), 0..40),
     ) {
-        let (mut services, mut domains) = (BTreeMap::new(), BTreeSet::new());
+        let (mut services, mut pending, mut domains) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let grown = names();
         for change in changes {
             match change.clone() {
-                NameChange::Service(service) => drop(services.insert(service.name.clone(), service)),
-                NameChange::NoService(name) => drop(services.remove(&name)),
+                NameChange::Service(service) => {
+                    pending.remove(&service.name);
+                    services.insert(service.name.clone(), service);
+                }
+                NameChange::Pending(name) => {
+                    services.remove(&name);
+                    pending.insert(name);
+                }
+                NameChange::NoService(name) => {
+                    services.remove(&name);
+                    pending.remove(&name);
+                }
                 NameChange::Route(domain) => drop(domains.insert(domain)),
                 NameChange::NoRoute(domain) => drop(domains.remove(&domain)),
             }
@@ -400,9 +452,11 @@ proptest! {
         }
         let built = names();
         built.apply(services.into_values().map(NameChange::Service));
+        built.apply(pending.into_iter().map(NameChange::Pending));
         built.apply(domains.into_iter().map(NameChange::Route));
         let (grown, built) = (grown.read(), built.read());
         prop_assert_eq!(&grown.services, &built.services);
+        prop_assert_eq!(&grown.pending, &built.pending);
         prop_assert_eq!(&grown.domains, &built.domains);
         prop_assert_eq!(&grown.reverse, &built.reverse);
     }

@@ -61,9 +61,13 @@ async fn each_address_comes_first_in_turn_also_for_clients_that_ask_for_both_fam
 #[tokio::test]
 async fn negative_answers_carry_the_soa() {
     let server = alice().await;
+    server.names.apply([NameChange::Pending("late".parse().unwrap())]);
     for (name, record_type, code) in [
         ("down.alice.svc.", RecordType::A, ResponseCode::NoError),
         ("web.alice.svc.", RecordType::MX, ResponseCode::NoError),
+        ("late.alice.svc.", RecordType::A, ResponseCode::NoError),
+        ("late.alice.", RecordType::MX, ResponseCode::NoError),
+        ("late.", RecordType::AAAA, ResponseCode::NoError),
         ("none.alice.svc.", RecordType::A, ResponseCode::NXDomain),
         ("web.carol.svc.", RecordType::A, ResponseCode::NXDomain),
     ] {

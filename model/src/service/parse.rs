@@ -76,6 +76,7 @@ pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> 
     if !errors.is_empty() {
         return Err(errors);
     }
+    let is_labelled = labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute");
     let service = Service {
         name,
         scope,
@@ -83,7 +84,7 @@ pub(crate) fn parse(service: &core::Service) -> Result<Definition, FieldErrors> 
         protocol,
         tls,
         affinity,
-        through_gateway: labels.get(LOAD_BALANCER).is_some_and(|value| value == "domainroute"),
+        through_gateway: is_labelled && scope != PortScope::Local,
         has_ready_time: annotations.contains_key(READY_TIME),
         port_name: port.name.as_deref().unwrap_or_default().into(),
         endpoints: Arc::default(),

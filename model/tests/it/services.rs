@@ -170,6 +170,9 @@ fn clients_of_the_domain_go_through_the_gateway_where_the_label_says_so() {
     };
     assert!(through("domainroute"));
     assert!(!through("other"));
+    let mut local = labelled("kuscia.secretflow/loadbalancer", "domainroute");
+    local["metadata"]["labels"]["kuscia.secretflow/port-scope"] = "Local".into();
+    assert!(!Mesh::of(&[local]).service("echo").through_gateway, "nobody goes there");
 }
 
 #[test]
