@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use ::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use harness::free_address;
 use http_body_util::BodyExt as _;
@@ -12,12 +14,13 @@ use networkmesh::http::{Limits, open};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::certificates::own_certificate;
 use super::world::{
     Alone, DEADLINE, Ran, Source, World, admin, apply_route, eventually, external, labelled, networkmesh,
     resolve,
 };
 
-scenes!(names_are_explained, names_that_wait_say_for_what,);
+scenes!(names_are_explained, names_that_wait_say_for_what, names_that_envoy_refuses_come_with_its_words);
 
 async fn ask(domain: &networkmesh::harness::domain::Domain, arguments: &str) -> Ran {
     networkmesh(arguments.split(' ').chain(["--admin", &admin(domain)])).await
@@ -95,6 +98,37 @@ async fn names_that_wait_say_for_what(on: Source) {
             assert!(others.out.contains(words), "{words}: {others:?}");
         }
     }
+}
+
+async fn names_that_envoy_refuses_come_with_its_words(on: Source) {
+    let mut world = World::laid_out(on, &json!({}), &json!({})).await;
+    let mut route = world.alice.route_to(&world.bob);
+    route["spec"]["endpoint"]["ports"][0]["isTLS"] = json!(true);
+    route["spec"]["mTLSConfig"] = json!({"tlsCA": of_no_version(&own_certificate(&world.bob).await)});
+    apply_route(&world.alice, &route).await;
+    world.start().await;
+
+    let explained = eventually("Envoy rejects it", async || {
+        let ran = ask(&world.alice, "explain echo.bob.svc").await;
+        if ran.out.contains("rejects") { Ok(ran) } else { Err(format!("{ran:?}")) }
+    })
+    .await;
+    assert_eq!(explained.code, Some(1), "{explained:?}");
+    for words in ["Envoy alice-gateway rejects Secret ", ": Failed to load", "for a change"] {
+        assert!(explained.out.contains(words), "{words}: {explained:?}");
+    }
+}
+
+/// A certificate, in base64 of PEM as given, but of a version of X.509 that does not exist: Envoy alone minds.
+fn of_no_version(certificate: &str) -> String {
+    const VERSION_3: [u8; 5] = [0xa0, 3, 2, 1, 2];
+    let pem = String::from_utf8(STANDARD.decode(certificate).unwrap()).unwrap();
+    let mut der =
+        STANDARD.decode(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap();
+    let at = der.windows(VERSION_3.len()).position(|bytes| bytes == VERSION_3).unwrap();
+    der[at + 4] = 3;
+    let der = STANDARD.encode(der);
+    STANDARD.encode(format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n"))
 }
 
 /// A mesh with the service `web`, and an upstream at which nobody listens.
