@@ -1,6 +1,6 @@
 //! This program as one of the contestants, in a process of its own.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use dns::{NameChange, Names, Settings, ZoneSettings};
 use model::Service;
 use tokio::process::Command;
 use tokio::runtime::Builder;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::contestants::Contestant;
@@ -21,6 +21,9 @@ pub(crate) const CHANGE: &str = "change";
 
 /// Changes a second.
 const CHANGES: u32 = 1000;
+
+/// How often [`CHANGE`] is looked for.
+const CHECK: Duration = Duration::from_millis(100);
 
 /// This program, as [`as_asked`] understands it.
 pub(crate) fn command(
@@ -57,7 +60,7 @@ fn serve(address: SocketAddr, folder: &Path) -> Result<(), Failure> {
     };
     let names = Names::new(&zone);
     let count = std::fs::read_to_string(folder.join(names::HOSTS))?.lines().count() as u32;
-    names.apply((0..count).map(|number| NameChange::Service(service(number, 80))));
+    names.apply((0..count).map(|number| NameChange::Service(service(number, 0))));
     Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let bound = dns::bind(address, NonZeroUsize::MIN)?;
         tokio::spawn(change(names.clone(), count, folder.join(CHANGE)));
@@ -66,23 +69,30 @@ fn serve(address: SocketAddr, folder: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Gives one service after the other a new address.
+/// Gives one service after the other a new address, while the file exists.
 async fn change(names: Names, count: u32, file: PathBuf) {
-    let mut ticks = interval(Duration::from_secs(1) / CHANGES);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for tick in 0_u32.. {
-        ticks.tick().await;
-        if file.exists() {
-            names.apply([NameChange::Service(service(tick % count, 81))]);
+    for turn in 1.. {
+        let mut ticks = interval(Duration::from_secs(1) / CHANGES);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        // Looked for once in many changes, beside which looking would count.
+        if !file.exists() {
+            sleep(CHECK).await;
+            continue;
+        }
+        for number in 0..count.min(CHANGES) {
+            ticks.tick().await;
+            names.apply([NameChange::Service(service(number, turn))]);
         }
     }
 }
 
-fn service(number: u32, port: u16) -> Arc<Service> {
+/// The service of this number, which each turn moves to its other address.
+fn service(number: u32, turn: u32) -> Arc<Service> {
     let (name, address) = names::service(number);
+    let address = Ipv4Addr::from_bits(address.to_bits() ^ ((turn % 2) << 16));
     Arc::new(Service::new(
         name.parse().expect("a name of a service"),
-        [SocketAddr::from((address, port))].into(),
+        [SocketAddr::from((address, 80))].into(),
     ))
 }
 
