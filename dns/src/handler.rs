@@ -47,7 +47,6 @@ pub(crate) enum Outcome {
 
 /// What the upstreams have to be asked.
 pub(crate) struct Forward {
-    client: Client,
     question: Query,
     /// The records that lead from the name that was asked for to that of the question.
     aliases: Vec<Record>,
@@ -76,14 +75,14 @@ impl Handler {
     pub(crate) async fn respond(&self, request: &Request, client: &Client, start: Instant) -> Vec<u8> {
         let reply = match self.outcome(request, client) {
             Outcome::Reply(reply) => reply,
-            Outcome::Forward(forward) => self.forward(request, forward).await,
+            Outcome::Forward(forward) => self.forward(request, client, forward).await,
         };
         self.finish(request, client, reply, start)
     }
 
     /// All that can be said without asking anyone.
     pub(crate) fn outcome(&self, request: &Request, client: &Client) -> Outcome {
-        match self.own_reply(request, client) {
+        match self.own_reply(request) {
             Ok(reply) => Outcome::Reply(reply),
             Err(forward) if client.may_recurse && request.metadata.recursion_desired => {
                 Outcome::Forward(forward)
@@ -95,9 +94,9 @@ impl Handler {
         }
     }
 
-    pub(crate) async fn forward(&self, request: &Request, forward: Forward) -> Reply {
-        let Forward { client, question, aliases } = forward;
-        self.forwarder.resolve(&question, request.into(), &client).await.behind(aliases)
+    pub(crate) async fn forward(&self, request: &Request, client: &Client, forward: Forward) -> Reply {
+        let Forward { question, aliases } = forward;
+        self.forwarder.resolve(&question, request.into(), client).await.behind(aliases)
     }
 
     /// Counts and logs a reply, and gives the response.
@@ -134,7 +133,7 @@ impl Handler {
     }
 
     /// What this server itself says; otherwise what others have to be asked.
-    fn own_reply(&self, request: &Request, client: &Client) -> Result<Reply, Forward> {
+    fn own_reply(&self, request: &Request) -> Result<Reply, Forward> {
         if request.metadata.op_code != OpCode::Query {
             return Ok(Reply::error(ResponseCode::NotImp));
         }
@@ -157,8 +156,7 @@ impl Handler {
         match Answer::of(&self.names.read(), query, &self.rotation) {
             Answer::Whole(reply) => Ok(Reply { how: How::Table, ..reply }),
             Answer::Elsewhere { aliases, name } => {
-                let question = Query::query(name, query.query_type());
-                Err(Forward { client: *client, question, aliases })
+                Err(Forward { question: Query::query(name, query.query_type()), aliases })
             }
         }
     }

@@ -151,7 +151,7 @@ impl Worker {
                     };
                     let (handler, socket) = (Arc::clone(handler), Arc::clone(&self.socket));
                     let task = async move {
-                        let reply = handler.forward(&request, forward).await;
+                        let reply = handler.forward(&request, &client, forward).await;
                         send(&socket, &handler.finish(&request, &client, reply, start), peer);
                         drop(room);
                     };
