@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use hickory_proto::op::{Header, Query};
+use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder, DecodeError};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 
@@ -29,6 +32,9 @@ const COPIED: u8 = 0b0111_1001;
 
 const FORMERR: u8 = 1;
 
+/// Of a record, in bytes (RFC 1035, 4.1.3).
+const CLASS_AND_TTL: usize = 6;
+
 /// Reads a message from `source`.
 pub(crate) fn read(message: &[u8], source: SocketAddr, protocol: Protocol) -> Received {
     let Some(&[id1, id2, flags, _, questions @ .., _, _, _, _, _, _]) = message.first_chunk::<HEADER>()
@@ -41,7 +47,8 @@ pub(crate) fn read(message: &[u8], source: SocketAddr, protocol: Protocol) -> Re
     // Nobody answers several questions (RFC 9619), and the decoder would make room for as many as the header promises.
     let request = (u16::from_be_bytes(questions) <= 1)
         .then(|| Request::from_bytes(message.to_vec(), source, protocol).ok())
-        .flatten();
+        .flatten()
+        .filter(|request| !has_cut_option(request));
     match request {
         Some(request) => Received::Request(Box::new(request)),
         None => {
@@ -50,6 +57,33 @@ pub(crate) fn read(message: &[u8], source: SocketAddr, protocol: Protocol) -> Re
             Received::Malformed(response)
         }
     }
+}
+
+/// Whether an option of EDNS(0) is cut short. The decoder then passes over all of them.
+fn has_cut_option(request: &Request) -> bool {
+    let has_none = request.edns.as_ref().is_some_and(|edns| edns.options().as_ref().is_empty());
+    has_none && options_length(request.as_slice()).is_ok_and(|length| length > 0)
+}
+
+/// How many bytes the options of a message take.
+fn options_length(message: &[u8]) -> Result<u16, DecodeError> {
+    let mut decoder = BinDecoder::new(message);
+    let counts = Header::read(&mut decoder)?.counts;
+    for _ in 0..counts.queries {
+        Query::read(&mut decoder)?;
+    }
+    let records = [counts.answers, counts.authorities, counts.additionals];
+    for _ in 0..records.into_iter().map(usize::from).sum() {
+        Name::read(&mut decoder)?;
+        let record_type = RecordType::read(&mut decoder)?;
+        decoder.read_slice(CLASS_AND_TTL)?;
+        let length = decoder.read_u16()?.unverified(/* a slice of it is read */);
+        if record_type == RecordType::OPT {
+            return Ok(length);
+        }
+        decoder.read_slice(length.into())?;
+    }
+    Ok(0)
 }
 
 /// Whether a packet to this address can be meant for a client.
@@ -64,7 +98,8 @@ pub(crate) fn is_answerable(source: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
-    use hickory_proto::rr::{Name, RecordType};
+    use hickory_proto::rr::rdata::NULL;
+    use hickory_proto::rr::{Name, RData, Record, RecordType};
 
     use super::*;
 
@@ -109,6 +144,25 @@ mod tests {
             assert_eq!(response.metadata.response_code, ResponseCode::FormErr);
             assert!(response.metadata.recursion_desired);
             assert!(response.queries.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_option_that_is_cut_short_is_malformed() {
+        let with_options = |options: &[u8]| {
+            let mut query = query();
+            query.add_authority(Record::from_rdata(Name::root(), 0, RData::NULL(NULL::with(vec![7; 9]))));
+            let mut query = query.to_vec().unwrap();
+            query[11] = 1;
+            let length = u16::try_from(options.len()).unwrap().to_be_bytes();
+            query.extend([&[0, 0, 41, 4, 208, 0, 0, 0, 0], &length[..], options].concat());
+            query
+        };
+        for whole in [&b""[..], b"\xfd\xe9\0\0", b"\xfd\xe9\0\x01x\0\x03\0\0"] {
+            assert!(matches!(received(&with_options(whole)), Received::Request(_)), "{whole:?}");
+        }
+        for cut in [&b"\xfd"[..], b"\xfd\xe9\0", b"\xfd\xe9\0\x02x", b"\0\x03\0\0\xfd\xe9\0\x02x"] {
+            assert!(matches!(received(&with_options(cut)), Received::Malformed(_)), "{cut:?}");
         }
     }
 
