@@ -2,13 +2,22 @@
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use siphasher::sip::SipHasher24;
 
 /// Makes and knows the cookies of this server. They show that a client gets what is sent to its address.
-pub(crate) struct Cookies {
-    secret: [u8; 16],
+pub(crate) struct Cookies(Mutex<Secrets>);
+
+struct Secrets {
+    newest: Secret,
+    /// When the newest one was made. It is not for cookies of before.
+    since: u32,
+    before: Secret,
 }
+
+type Secret = [u8; 16];
 
 /// A COOKIE option of a query (RFC 7873, 4).
 #[derive(Debug)]
@@ -22,6 +31,10 @@ const MAX_AGE: i32 = 60 * 60;
 
 /// How far ahead the clock of another server may be, in seconds (RFC 9018, 4.3).
 const MAX_AHEAD: i32 = 5 * 60;
+
+/// How long new cookies are made with the same secret, in seconds (RFC 7873, 7.1: 26 hours at most). Those that were made
+/// with the one before are known until they are too old.
+const SECRET_LIFETIME: i32 = 24 * 60 * 60;
 
 /// Version 1, and three bytes that a new cookie leaves zero.
 const VERSION: [u8; 4] = [1, 0, 0, 0];
@@ -40,21 +53,23 @@ impl Cookies {
     /// # Errors
     /// Where the system has no random numbers.
     pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        let mut secret = [0; 16];
-        getrandom::fill(&mut secret)?;
-        Ok(Self { secret })
+        let secrets =
+            Secrets { newest: random_secret()?, since: seconds_since_1970(), before: random_secret()? };
+        Ok(Self(Mutex::new(secrets)))
     }
 
     /// Whether the client sends a cookie that this server gave to this address. `now` is in seconds since 1970.
     pub(crate) fn knows(&self, option: &CookieOption<'_>, address: IpAddr, now: u32) -> bool {
         let Some((start, hash)) = option.server.split_first_chunk::<8>() else { return false };
         let [version, _, _, _, time @ ..] = *start;
-        // Time stamps are serial numbers (RFC 1982), which wrap around.
-        let age = now.wrapping_sub(u32::from_be_bytes(time)).cast_signed();
+        let time = u32::from_be_bytes(time);
+        let expected = hash_of(&self.secret_of(time), &option.client, start, address);
         // A comparison in constant time: otherwise its time would tell how much of a guess is right.
-        let difference =
-            self.hash(&option.client, start, address).iter().zip(hash).fold(0, |all, (a, b)| all | (a ^ b));
-        version == VERSION[0] && (-MAX_AHEAD..=MAX_AGE).contains(&age) && hash.len() == 8 && difference == 0
+        let difference = expected.iter().zip(hash).fold(0, |all, (a, b)| all | (a ^ b));
+        version == VERSION[0]
+            && (-MAX_AHEAD..=MAX_AGE).contains(&seconds(time, now))
+            && hash.len() == 8
+            && difference == 0
     }
 
     /// The option of the response: the client's cookie, and a new one of this server.
@@ -65,20 +80,57 @@ impl Cookies {
         let mut reply = [0; 24];
         reply[..8].copy_from_slice(&option.client);
         reply[8..16].copy_from_slice(&start);
-        reply[16..].copy_from_slice(&self.hash(&option.client, &start, address));
+        reply[16..].copy_from_slice(&hash_of(&self.newest_secret(now), &option.client, &start, address));
         reply
     }
 
-    fn hash(&self, client: &[u8; 8], start: &[u8; 8], address: IpAddr) -> [u8; 8] {
-        let mut hasher = SipHasher24::new_with_key(&self.secret);
-        hasher.write(client);
-        hasher.write(start);
-        match address.to_canonical() {
-            IpAddr::V4(address) => hasher.write(&address.octets()),
-            IpAddr::V6(address) => hasher.write(&address.octets()),
+    /// The secret of cookies that are made now: a new one where it is time for that, if the system has one.
+    fn newest_secret(&self, now: u32) -> Secret {
+        let mut secrets = self.lock();
+        if seconds(secrets.since, now) >= SECRET_LIFETIME
+            && let Ok(newest) = random_secret()
+        {
+            *secrets = Secrets { newest, since: now, before: secrets.newest };
         }
-        hasher.finish().to_le_bytes()
+        secrets.newest
     }
+
+    /// The secret of cookies that were made at `time`.
+    fn secret_of(&self, time: u32) -> Secret {
+        let secrets = self.lock();
+        if seconds(secrets.since, time) >= 0 { secrets.newest } else { secrets.before }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Secrets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The clock of cookies, which wraps around (RFC 9018, 4.3).
+pub(crate) fn seconds_since_1970() -> u32 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() as u32
+}
+
+/// From one time to another, as serial numbers (RFC 1982).
+fn seconds(from: u32, to: u32) -> i32 {
+    to.wrapping_sub(from).cast_signed()
+}
+
+fn random_secret() -> Result<Secret, getrandom::Error> {
+    let mut secret = Secret::default();
+    getrandom::fill(&mut secret)?;
+    Ok(secret)
+}
+
+fn hash_of(secret: &Secret, client: &[u8; 8], start: &[u8; 8], address: IpAddr) -> [u8; 8] {
+    let mut hasher = SipHasher24::new_with_key(secret);
+    hasher.write(client);
+    hasher.write(start);
+    match address.to_canonical() {
+        IpAddr::V4(address) => hasher.write(&address.octets()),
+        IpAddr::V6(address) => hasher.write(&address.octets()),
+    }
+    hasher.finish().to_le_bytes()
 }
 
 #[cfg(test)]
@@ -97,7 +149,8 @@ mod tests {
 
     impl Vector {
         fn cookies(&self) -> Cookies {
-            Cookies { secret: self.secret.to_be_bytes() }
+            let secret = self.secret.to_be_bytes();
+            Cookies(Mutex::new(Secrets { newest: secret, since: self.now - 3600, before: secret }))
         }
 
         fn option(&self, server: Option<u128>) -> Vec<u8> {
@@ -172,6 +225,36 @@ mod tests {
         }
         // Other servers may use the three bytes that this one leaves zero; they are part of the hash.
         assert!(OF_ANOTHER_CLIENT.knows(OF_ANOTHER_CLIENT.sent.unwrap(), 1_559_728_585));
+    }
+
+    #[test]
+    fn the_secret_changes_every_day_and_cookies_of_the_one_before_live_on() {
+        let cookies = LEARNT.cookies();
+        let (address, day) = (LEARNT.address.parse().unwrap(), SECRET_LIFETIME.cast_unsigned());
+        let give = |now| {
+            let option = LEARNT.option(None);
+            cookies.reply(&CookieOption::parse(&option).unwrap(), address, now)
+        };
+        let knows = |cookie: &[u8], now| cookies.knows(&CookieOption::parse(cookie).unwrap(), address, now);
+        let start = LEARNT.now - 3600;
+        let last = give(start + day - 1);
+        let secret = |cookies: &Cookies| cookies.lock().newest;
+        let old = secret(&cookies);
+        let first = give(start + day);
+        assert_ne!(secret(&cookies), old);
+        for now in [start + day, start + day + 3599] {
+            assert!(knows(&last, now) && knows(&first, now));
+        }
+        assert!(!knows(&last, start + day + 3600));
+        // Whoever got hold of the old secret cannot make cookies of now.
+        let mut forged = first;
+        let (client, cookie) = forged.split_first_chunk_mut::<8>().unwrap();
+        let (stamp, hash) = cookie.split_first_chunk_mut::<8>().unwrap();
+        hash.copy_from_slice(&hash_of(&old, client, stamp, address));
+        assert!(!knows(&forged, start + day));
+        give(start + 2 * day);
+        assert!(knows(&first, start + day + 1));
+        assert!(!knows(&last, start + day - 1), "two secrets ago");
     }
 
     #[test]

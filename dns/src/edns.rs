@@ -1,13 +1,12 @@
 //! EDNS(0) (RFC 6891), and what this server says in its options.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
 
 use hickory_proto::op::Edns;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 
 use crate::client::Client;
-use crate::cookies::{CookieOption, Cookies};
+use crate::cookies::{CookieOption, Cookies, seconds_since_1970};
 use crate::reply::MAX_UDP_PAYLOAD;
 
 /// What the server says in options, to clients that ask.
@@ -56,9 +55,4 @@ pub(crate) fn cookie(asked: &Edns) -> Result<Option<CookieOption<'_>>, Malformed
         Some(EdnsOption::Unknown(_, bytes)) => CookieOption::parse(bytes).map(Some).ok_or(MalformedCookie),
         _ => Ok(None),
     }
-}
-
-/// The time stamps of cookies wrap around (RFC 9018, 4.3).
-fn seconds_since_1970() -> u32 {
-    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() as u32
 }
