@@ -98,14 +98,18 @@ fn is_near_v6(address: Ipv6Addr) -> bool {
         || address.is_unicast_link_local()
         // Site-local, as it once was (RFC 3879).
         || address.segments()[0] & 0xffc0 == 0xfec0
+        // Of a translator of this network, which alone knows the address of IPv4 in it (RFC 8215).
+        || address.segments()[..3] == [0x64, 0xff9b, 1]
 }
 
-/// The address of IPv4 to which packets for this one go: mapped or compatible (RFC 4291, 2.5.5), of a translator
-/// (RFC 6052, 2.1), or of 6to4 (RFC 3056).
+/// The address of IPv4 to which packets for this one go: mapped or compatible (RFC 4291, 2.5.5), translated (RFC 2765,
+/// 2.1), of a translator (RFC 6052, 2.1), or of 6to4 (RFC 3056).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match address.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
         [0x2002, high, low, ..] => Some(v4(high, low)),
         _ => None,
     }
@@ -135,7 +139,10 @@ mod tests {
             "::7f00:1",
             "::ffff:10.0.0.1",
             "::ffff:100.64.0.1",
+            "::ffff:0:10.0.0.1",
             "64:ff9b::a00:1",
+            "64:ff9b:1::a00:1",
+            "64:ff9b:1:a00:0:100::",
             "2002:c0a8:101::1",
             "fc00::1",
             "fd12:3456::1",
@@ -158,6 +165,8 @@ mod tests {
             "192.167.0.1",
             "198.51.100.1",
             "::ffff:198.51.100.1",
+            "::ffff:0:198.51.100.1",
+            "64:ff9b:2::a00:1",
             "64:ff9b::c633:6401",
             "2001:db8::1",
             "2002:c633:6401::1",

@@ -12,11 +12,12 @@ use hickory_net::udp::UdpClientStream;
 use hickory_net::xfer::{DnsRequestSender as _, FirstAnswer as _};
 use hickory_net::{DnsHandle as _, NetError};
 use hickory_proto::ProtoError;
-use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, ResponseCode};
+use hickory_proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Message, ResponseCode};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::is_referral;
 use super::cache::{Question, RECHECK};
+use crate::intake::HEADER;
 use crate::metrics::{Metrics, UpstreamCounters};
 
 /// The upstreams.
@@ -164,18 +165,25 @@ impl Upstream {
         result
     }
 
-    /// Over UDP, from a random port and with a random id; over TCP, if the answer does not fit.
+    /// Over UDP, from a random port, with a random id and letters of random case (draft-vixie-dnsext-dns0x20), which a
+    /// forger has to guess; over TCP, if the answer does not fit or has other letters.
     async fn exchange(&self, question: &Question, limit: Duration) -> Result<Message, NetError> {
         let mut options = DnsRequestOptions::default();
         options.retry_interval = limit / PACKETS;
-        let request = DnsRequest::new(question.message(), options);
+        options.case_randomization = true;
+        let mut message = question.message();
+        for query in &mut message.queries {
+            query.name.randomize_label_case();
+        }
         let runtime = TokioRuntimeProvider::default();
         let mut udp =
             UdpClientStream::builder(self.address, runtime.clone()).with_timeout(Some(limit)).build();
-        let response = udp.send_message(request.clone()).first_answer().await?;
-        if !response.metadata.truncation {
-            return Ok(response.into_message());
+        match udp.send_message(DnsRequest::new(message, options)).first_answer().await {
+            Ok(response) if !response.metadata.truncation => return Ok(in_lower_case(response)?),
+            Ok(_) | Err(NetError::QueryCaseMismatch) => {}
+            Err(error) => return Err(error),
         }
+        let request = DnsRequest::new(question.message(), DnsRequestOptions::default());
         let tcp = TcpClientStream::exchange(self.address, None, limit, None, runtime).await?;
         Ok(tcp.send(request).first_answer().await?.into_message())
     }
@@ -196,6 +204,18 @@ impl Upstream {
             code => Err(Failure::Code { address, code }),
         }
     }
+}
+
+/// The response to a question as if that had been asked in lower case: names that end like it point there for their own
+/// letters.
+fn in_lower_case(response: DnsResponse) -> Result<Message, ProtoError> {
+    let (message, mut bytes) = response.into_parts();
+    let length = message.queries.iter().map(|query| query.name().len()).sum::<usize>();
+    if let Some(name) = bytes.get_mut(HEADER..HEADER + length) {
+        // The length of a label is no letter.
+        name.make_ascii_lowercase();
+    }
+    Ok(Message::from_vec(&bytes)?)
 }
 
 /// A question to an upstream. Without an answer when it ends, also because another upstream was faster, it counts as

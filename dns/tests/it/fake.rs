@@ -103,6 +103,11 @@ impl Asked {
         self.message.queries[0].name()
     }
 
+    /// The name in lower case: servers ask with letters of random case.
+    pub(crate) fn text(&self) -> String {
+        self.name().to_lowercase().to_ascii()
+    }
+
     /// A reply without records.
     pub(crate) fn code(&self, code: ResponseCode) -> Message {
         reply_to(&self.message, code)

@@ -7,11 +7,11 @@ use std::num::NonZeroUsize;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::NS;
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use networkmesh_dns::{UpstreamUse, Upstreams, bind};
 use tokio::net::UdpSocket;
 
-use crate::fake::{Asked, Fake, IMPATIENT, SECOND, later, name};
+use crate::fake::{Asked, Fake, IMPATIENT, SECOND, later, name, soa};
 use crate::support::{LOOPBACK, Server, addresses, alone, ask, domain, forwarding_to, patiently};
 
 const NAME: &str = "web.example.";
@@ -97,6 +97,52 @@ async fn an_answer_to_another_question_is_not_taken() {
     .await;
     let reply = ask(fake.server().await.address, NAME, RecordType::A).await;
     assert_eq!(addresses(&reply), ["198.51.100.1"]);
+}
+
+#[tokio::test]
+async fn the_case_of_letters_cannot_be_guessed() {
+    const QUERIES: usize = 400;
+    let fake = Fake::with_address(0, "198.51.100.1").await;
+    let server = fake.server().await;
+    for _ in 0..QUERIES {
+        ask(server.address, NAME, RecordType::A).await;
+    }
+    let asked: Vec<String> = fake.asked().iter().map(|asked| asked.name().to_ascii()).collect();
+    for (number, letter) in NAME.char_indices().filter(|(_, letter)| letter.is_ascii_alphabetic()) {
+        let capital = asked.iter().filter(|name| name.as_bytes()[number].is_ascii_uppercase()).count();
+        assert!((QUERIES / 3..QUERIES * 2 / 3).contains(&capital), "{letter} is a capital {capital} times");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_letters_of_another_case_is_asked_for_over_tcp() {
+    let fake = Fake::start(|query| {
+        let mut reply = if query.over_tcp { right(query) } else { forged(query) };
+        reply.queries[0].name = Name::from_ascii("wEbxtEstxwEbxtEst.example.").unwrap();
+        vec![reply]
+    })
+    .await;
+    let long = "webxtestxwebxtest.example.";
+    let reply = ask(fake.server().await.address, long, RecordType::A).await;
+    assert_eq!(addresses(&reply), ["198.51.100.1"]);
+    let asked = fake.asked();
+    assert_eq!(asked.iter().map(|asked| asked.over_tcp).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(asked[1].name().to_ascii(), long);
+}
+
+#[tokio::test]
+async fn clients_do_not_see_the_case_that_upstreams_were_asked_in() {
+    let fake = Fake::start(|query| {
+        let mut reply = query.code(ResponseCode::NXDomain);
+        let mut soa = soa(60, 60);
+        soa.name = query.name().base_name();
+        reply.add_authority(soa);
+        vec![reply]
+    })
+    .await;
+    let reply = ask(fake.server().await.address, "WeB.ExAmPlE.", RecordType::A).await;
+    assert_eq!(reply.queries[0].name().to_ascii(), "WeB.ExAmPlE.");
+    assert_eq!(reply.authorities[0].name.to_ascii(), "example.");
 }
 
 #[tokio::test]
