@@ -47,7 +47,7 @@ impl Answer {
         let chain = chain(question, &message.answers);
         let is_negative = !has_data(question, &chain, &message.answers);
         let (mut answers, mut authority) = (message.answers, message.authorities);
-        answers.retain(|record| belongs(record, &chain));
+        answers.retain(|record| belongs(record, question, &chain));
         authority.retain(|record| match record.record_type() {
             RecordType::SOA => is_negative && chain.iter().any(|name| record.name.zone_of(name)),
             RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG => question.dnssec_ok(),
@@ -174,17 +174,23 @@ fn alias<'a>(name: &Name, answers: &'a [Record]) -> Option<&'a Name> {
 
 /// Whether there is a record of the type that was asked for at the end of the chain.
 fn has_data(question: &Question, chain: &[Name], answers: &[Record]) -> bool {
-    answers.iter().any(|record| {
-        chain.last() == Some(&record.name)
-            && (record.record_type() == question.record_type() || question.record_type() == RecordType::ANY)
-    })
+    answers.iter().any(|record| chain.last() == Some(&record.name) && is_asked(record, question))
 }
 
-/// Whether the record is of a name of the chain, or is the alias of a whole zone above it (RFC 6672).
-fn belongs(record: &Record, chain: &[Name]) -> bool {
-    chain.contains(&record.name)
-        || (matches!(record.record_type(), RecordType::DNAME | RecordType::RRSIG)
-            && chain.iter().any(|name| record.name.zone_of(name)))
+/// Whether the record is of a name of the chain, and of the type that was asked for, an alias or a signature; or the
+/// alias of a whole zone above it (RFC 6672).
+fn belongs(record: &Record, question: &Question, chain: &[Name]) -> bool {
+    let is_above = || chain.iter().any(|name| record.name.zone_of(name));
+    match record.record_type() {
+        RecordType::CNAME => chain.contains(&record.name),
+        RecordType::DNAME => is_above(),
+        RecordType::RRSIG if question.dnssec_ok() => is_above(),
+        _ => is_asked(record, question) && chain.contains(&record.name),
+    }
+}
+
+fn is_asked(record: &Record, question: &Question) -> bool {
+    [record.record_type(), RecordType::ANY].contains(&question.record_type())
 }
 
 /// How long a record may be kept, in seconds: with the first bit, not at all (RFC 2181, 8); the SOA of a negative

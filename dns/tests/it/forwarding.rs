@@ -199,6 +199,8 @@ async fn aliases_that_go_round_or_never_end_are_not_followed_for_ever() {
 async fn records_that_were_not_asked_for_are_left_out() {
     let fake = Fake::start(|query| {
         let mut reply = query.answer([(60, RData::A("198.51.100.1".parse().unwrap()))]);
+        reply.add_answer(opaque("web.example.", RecordType::from(65_280), b"x"));
+        reply.add_answer(opaque("web.example.", RecordType::RRSIG, &[0; 32]));
         reply.add_answer(address("bank.example.", "198.51.100.66"));
         reply.add_answer(alias("mail.example.", "bank.example."));
         reply.add_authority(soa(60, 60));
