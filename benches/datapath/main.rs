@@ -28,6 +28,8 @@ mod plain;
 #[allow(dead_code, reason = "shared with other benches")]
 mod process;
 mod report;
+#[path = "../common/statistics.rs"]
+mod statistics;
 #[path = "../common/table.rs"]
 mod table;
 mod world;

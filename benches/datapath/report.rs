@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::load::{Body, Load, Outcome};
+use crate::statistics::{median, spread};
 use crate::table::{Sorted, grouped, milliseconds, print};
 
 /// What one trial has shown.
@@ -51,10 +52,7 @@ impl Series {
 
 /// The median of what `ratio` says of trials of the same round, and in brackets the least and the most.
 fn ratios(ones: &[Trial], others: &[Trial], ratio: impl Fn(&Trial, &Trial) -> f64) -> String {
-    let ratios: Vec<_> = ones.iter().zip(others).map(|(one, other)| ratio(one, other)).collect();
-    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = ratios.iter().copied().fold(0.0, f64::max);
-    format!("{:.3} ({least:.2}–{most:.2})", median(ratios))
+    spread(ones.iter().zip(others).map(|(one, other)| ratio(one, other)).collect(), 3)
 }
 
 /// Meshes beside plain gateways.
@@ -173,9 +171,4 @@ fn of(trials: &[Trial], figure: impl Fn(&Trial) -> f64) -> f64 {
 
 fn middle(trials: &[Trial], figure: impl Fn(&Trial) -> Duration) -> String {
     milliseconds(Sorted::of(&trials.iter().map(figure).collect::<Vec<_>>()).median)
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or_default()
 }

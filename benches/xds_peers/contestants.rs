@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use harness::envoy_binary::Locator;
 use xds::Protocol;
 
-use crate::{Failure, peer};
+use crate::{Failure, go};
 
 /// A server in one way of feeding it and asking it.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Programs {
     pub(crate) async fn locate() -> Result<Self, Failure> {
         Ok(Self {
             ours: std::env::current_exe()?,
-            peer: peer::build().await?,
+            peer: go::build("benches/peers", "xds-peer").await?,
             envoy: Locator::from_env().locate(&|line| eprintln!("{line}")).await?,
         })
     }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Parts, sizes and the number of changes can be chosen: `cargo bench --bench xds_peers -- --help`. It needs Go, see
-//! [`peer`].
+//! [`go`].
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand and reports to people")]
 
@@ -20,6 +20,8 @@ mod client;
 mod common;
 mod contestants;
 mod file;
+#[path = "../common/go.rs"]
+mod go;
 mod kuscia;
 mod material;
 mod meter;

@@ -1,14 +1,6 @@
 //! A server in a process of its own: ours or the Go program of `benches/peers`, which take the same commands.
-//!
-//! Go is looked for at `$GO`, in `$PATH` and in `/usr/local/go`. It builds the program anew in each run, which its own
-//! cache makes a matter of a second.
 
-use std::{
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -20,30 +12,6 @@ use crate::{
     contestants::{Contestant, Programs},
     ours,
 };
-
-/// Builds the Go program.
-pub(crate) async fn build() -> Result<PathBuf, Failure> {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xds-peer");
-    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
-    let chosen = std::env::var_os("GO");
-    let candidates = match &chosen {
-        Some(go) => vec![go.as_os_str()],
-        None => vec!["go".as_ref(), "/usr/local/go/bin/go".as_ref()],
-    };
-    for go in candidates {
-        let mut command = Command::new(go);
-        command.args(["build", "-o"]).arg(&program).arg(".").current_dir(sources);
-        match command.status().await {
-            Ok(status) if status.success() => return Ok(program),
-            Ok(status) => return Err(format!("go build in {sources} ended with {status}; see above").into()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{}: {error}", go.display()).into()),
-        }
-    }
-    Err("Go is not found, which builds the peer that is measured: install Go 1.26 or later (https://go.dev/doc/install), \
-         or say where it is: GO=/path/to/go"
-        .into())
-}
 
 /// A running server. It is killed when this is dropped.
 pub(crate) struct Server {
