@@ -1,18 +1,17 @@
 //! Who takes part, and how each is started.
 
-use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use harness::{nsd, system_command};
 use tokio::net::UdpSocket;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::{Failure, SERVERS, names, process, serve};
+use crate::{Failure, Place, SERVERS, go, names, process, serve};
 
 /// Ten thousand names take some servers a moment.
 const START: Duration = Duration::from_secs(30);
@@ -75,6 +74,7 @@ impl Contestant {
 }
 
 /// The programs of others that had to be built.
+#[derive(Default)]
 pub(crate) struct Programs {
     coredns: PathBuf,
 }
@@ -82,26 +82,12 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds what the contestants need.
     pub(crate) async fn find(contestants: &[Contestant]) -> Result<Self, Failure> {
-        let coredns = Path::new(env!("CARGO_TARGET_TMPDIR")).join("coredns");
+        let mut programs = Self::default();
         if contestants.iter().any(|contestant| contestant.is_coredns()) {
-            build_coredns(&coredns).await?;
+            programs.coredns = go::build("benches/peers/coredns", "coredns").await?;
         }
-        Ok(Self { coredns })
+        Ok(programs)
     }
-}
-
-async fn build_coredns(program: &Path) -> Result<(), Failure> {
-    let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/coredns");
-    for go in ["go", "/usr/local/go/bin/go"] {
-        let mut command = Command::new(go);
-        match command.args(["build", "-o"]).arg(program).arg(".").current_dir(sources).status().await {
-            Ok(status) if status.success() => return Ok(()),
-            Ok(status) => return Err(format!("go build in {sources} ended with {status}; see above").into()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{go}: {error}").into()),
-        }
-    }
-    Err("Go is not found, which builds CoreDNS: install Go 1.26 or later (https://go.dev/doc/install)".into())
 }
 
 /// A server that answers.
@@ -119,6 +105,7 @@ impl Running {
         contestant: Contestant,
         programs: &Programs,
         folder: &Path,
+        place: Place,
     ) -> Result<Self, Failure> {
         let address = harness::free_address()?;
         let mut command = command(contestant, programs, folder, address)?;
@@ -139,8 +126,10 @@ impl Running {
             format!("{} does not answer: {log}", contestant.name())
         })??;
         let pids = family(leader)?;
-        for &pid in &pids {
-            process::pin(pid, SERVERS).await?;
+        if place == Place::Pinned {
+            for &pid in &pids {
+                process::pin(pid, SERVERS).await?;
+            }
         }
         let changes = matches!(contestant, Contestant::Networkmesh | Contestant::CorednsMemory);
         Ok(Self { address, pids, change: changes.then(|| folder.join(serve::CHANGE)), process })
@@ -188,24 +177,14 @@ fn command(
     let (ip, port) = (address.ip(), address.port());
     let config = folder.join("config");
     let here = folder.display();
-    let (program, arguments, text): (OsString, Vec<OsString>, String) = match contestant {
+    let (mut command, options, text): (Command, &[&str], String) = match contestant {
         Contestant::Networkmesh | Contestant::Bare => {
             return Ok(serve::command(contestant, folder, address)?);
         }
-        Contestant::Nsd => (
-            "nsd".into(),
-            vec!["-d".into(), "-c".into(), config.clone().into()],
-            format!(
-                "server:\n ip-address: {ip}@{port}\n server-count: 1\n username: \"\"\n zonesdir: \"{here}\"\n database: \"\"\n \
-                 pidfile: \"{here}/nsd.pid\"\n zonelistfile: \"{here}/nsd.list\"\n xfrdfile: \"{here}/nsd.xfrd\"\n \
-                 xfrdir: \"{here}\"\n rrl-ratelimit: 0\nremote-control:\n control-enable: no\n\
-                 zone:\n name: svc\n zonefile: {}\n",
-                names::ZONE
-            ),
-        ),
+        Contestant::Nsd => return Ok(nsd::command(folder, address, &[("svc", names::ZONE)])?),
         Contestant::Knot => (
-            "knotd".into(),
-            vec!["-c".into(), config.clone().into()],
+            system_command("knotd"),
+            &["-c"],
             format!(
                 "server:\n  listen: {ip}@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n  rundir: {here}\n\
                  database:\n  storage: {here}\ncontrol:\n  listen: {here}/knot.sock\nlog:\n  - target: stderr\n    any: warning\n\
@@ -214,8 +193,8 @@ fn command(
             ),
         ),
         Contestant::Unbound => (
-            "unbound".into(),
-            vec!["-d".into(), "-c".into(), config.clone().into()],
+            system_command("unbound"),
+            &["-d", "-c"],
             format!(
                 "server:\n interface: {ip}\n port: {port}\n num-threads: 1\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n \
                  directory: \"{here}\"\n pidfile: \"\"\n use-syslog: no\n verbosity: 0\n module-config: \"iterator\"\n \
@@ -232,15 +211,14 @@ fn command(
                 _ => format!("memory {here}/{} {here}/{}", names::HOSTS, serve::CHANGE),
             };
             (
-                programs.coredns.clone().into_os_string(),
-                vec!["-conf".into(), config.clone().into()],
+                Command::new(&programs.coredns),
+                &["-conf"],
                 format!("svc.:{port} {{\n bind {ip}\n {plugin}\n}}\n"),
             )
         }
     };
     std::fs::write(&config, text)?;
-    let mut command = Command::new(program);
-    command.args(arguments);
+    command.args(options).arg(config);
     Ok(command)
 }
 

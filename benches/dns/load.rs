@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::contestants::Running;
 use crate::table::Sorted;
-use crate::{CLIENT, Failure, names};
+use crate::{CLIENT, Failure, Place, names};
 
 /// Queries that are under way at a time, where as many as possible are sent.
 const UNDER_WAY: &str = "200";
@@ -26,6 +26,7 @@ pub(crate) struct Load<'a> {
     pub(crate) rate: Option<NonZeroU32>,
     /// Where the queries are.
     pub(crate) folder: &'a Path,
+    pub(crate) place: Place,
 }
 
 /// What one load has shown.
@@ -62,8 +63,15 @@ impl Load<'_> {
 
     /// Times of single queries, and the other lines that dnsperf prints.
     async fn run(&self, server: &Running) -> Result<(Vec<Duration>, Vec<String>), Failure> {
-        let mut command = Command::new("taskset");
-        command.args(["--cpu-list", &CLIENT.to_string(), "dnsperf", "-f", "inet", "-c", CLIENTS, "-T", "1"]);
+        let mut command = match self.place {
+            Place::Free => Command::new("dnsperf"),
+            Place::Pinned => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &CLIENT.to_string(), "dnsperf"]);
+                command
+            }
+        };
+        command.args(["-f", "inet", "-c", CLIENTS, "-T", "1"]);
         command.args(["-s", &server.address.ip().to_string(), "-p", &server.address.port().to_string()]);
         command.args(["-l", &self.seconds.to_string(), "-q", UNDER_WAY]);
         command.arg("-d").arg(self.folder.join(names::QUERIES));

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! First as fast as they can, then at a fixed rate, and at last at that rate while the table changes. Contestants take
-//! turns, round by round, and each is started anew: so whatever else the machine does meets all of them.
+//! turns, round by round, and each is started anew: so whatever else the machine does meets all of them. With `--free`
+//! the system chooses the processors, as in practice where a server has several threads.
 //!
 //! It needs dnsperf, NSD, Knot and unbound (on Debian: `apt-get install dnsperf nsd knot unbound`), and Go for CoreDNS.
 //! Times, rates and contestants can be chosen: `-- --help`.
@@ -16,6 +17,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand and reports to people")]
 
 mod contestants;
+#[path = "../common/go.rs"]
+mod go;
 mod load;
 mod names;
 #[path = "../common/process.rs"]
@@ -23,6 +26,8 @@ mod names;
 mod process;
 mod report;
 mod serve;
+#[path = "../common/statistics.rs"]
+mod statistics;
 #[path = "../common/table.rs"]
 #[allow(dead_code, reason = "shared with other benches")]
 mod table;
@@ -65,6 +70,24 @@ struct Arguments {
     /// Queries a second where times are taken.
     #[arg(long, default_value = "20000")]
     rate: NonZeroU32,
+    /// Lets the system choose the processors.
+    #[arg(long)]
+    free: bool,
+}
+
+/// Where servers and dnsperf run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On a processor each.
+    Pinned,
+    /// Wherever the system lets them.
+    Free,
+}
+
+impl Arguments {
+    fn place(&self) -> Place {
+        if self.free { Place::Free } else { Place::Pinned }
+    }
 }
 
 fn main() -> Result<(), Failure> {
@@ -91,7 +114,11 @@ async fn compare(arguments: &Arguments) -> Result<(), Failure> {
             trials.push((contestant, measure(arguments, contestant, &programs, folder.path()).await?));
         }
     }
-    report::print(chosen, &trials);
+    let place = match arguments.place() {
+        Place::Pinned => "server and dnsperf on a processor each",
+        Place::Free => "the system chooses the processors",
+    };
+    report::print(chosen, &trials, place);
     Ok(())
 }
 
@@ -113,8 +140,8 @@ async fn measure(
     programs: &Programs,
     folder: &Path,
 ) -> Result<Round, Failure> {
-    let server = Running::start(contestant, programs, folder).await?;
-    let load = Load { seconds: arguments.seconds, rate: None, folder };
+    let server = Running::start(contestant, programs, folder, arguments.place()).await?;
+    let load = Load { seconds: arguments.seconds, rate: None, folder, place: arguments.place() };
     let paced = Load { rate: Some(arguments.rate), ..load };
     let memory_at_rest = server.megabytes()?;
     let full = load.put_on(&server).await?;

@@ -5,9 +5,13 @@ use std::time::Duration;
 use crate::Round;
 use crate::contestants::Contestant;
 use crate::load::Trial;
+use crate::statistics::{median, spread};
 use crate::table::{self, grouped};
 
-pub(crate) fn print(contestants: &[Contestant], rounds: &[(Contestant, Round)]) {
+const RATIO_DIGITS: usize = 2;
+
+/// `place` says where the servers and their client ran.
+pub(crate) fn print(contestants: &[Contestant], rounds: &[(Contestant, Round)], place: &str) {
     let of = |contestant, figure: &dyn Fn(&Round) -> f64| {
         median(rounds.iter().filter(|(who, _)| *who == contestant).map(|(_, round)| figure(round)).collect())
     };
@@ -36,7 +40,7 @@ pub(crate) fn print(contestants: &[Contestant], rounds: &[(Contestant, Round)]) 
             format!("{:.1}", of(contestant, &|round| round.memory)),
         ]
     });
-    table::print("As many queries as possible", &header, &rows.collect::<Vec<_>>());
+    table::print(&format!("As many queries as possible; {place}"), &header, &rows.collect::<Vec<_>>());
 
     let header = [
         "server",
@@ -66,10 +70,10 @@ pub(crate) fn print(contestants: &[Contestant], rounds: &[(Contestant, Round)]) 
             format!("{:.0}", of(contestant, &|round| micros(round.paced.times.p99))),
             changing(&|trial| micros(trial.times.median)),
             changing(&|trial| micros(trial.times.p99)),
-            spread(rises.collect()),
+            spread(rises.collect(), RATIO_DIGITS),
         ]
     });
-    table::print("At a fixed rate", &header, &rows.collect::<Vec<_>>());
+    table::print(&format!("At a fixed rate; {place}"), &header, &rows.collect::<Vec<_>>());
 }
 
 /// The median of what the rounds say of one beside another, and in brackets the least and the most.
@@ -81,23 +85,9 @@ fn ratios(
 ) -> String {
     let of =
         |who| rounds.iter().filter(move |(contestant, _)| *contestant == who).map(|(_, round)| figure(round));
-    spread(of(one).zip(of(other)).map(|(one, other)| one / other).collect())
-}
-
-fn spread(ratios: Vec<f64>) -> String {
-    if ratios.is_empty() {
-        return String::new();
-    }
-    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = ratios.iter().copied().fold(0.0, f64::max);
-    format!("{:.2} ({least:.2}–{most:.2})", median(ratios))
+    spread(of(one).zip(of(other)).map(|(one, other)| one / other).collect(), RATIO_DIGITS)
 }
 
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or_default()
 }

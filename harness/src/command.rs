@@ -1,8 +1,19 @@
 //! Programs that run to their end.
 
-use std::{io, process::Output, time::Duration};
+use std::{env, io, process::Output, time::Duration};
 
 use tokio::{process::Command, time::timeout};
+
+/// A command line of a program that is in `$PATH` or in `/usr/sbin`, where Debian has servers and which is not in the path
+/// of users.
+#[must_use]
+pub fn system_command(program: &str) -> Command {
+    let mut path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin".into());
+    path.push(":/usr/sbin");
+    let mut command = Command::new(program);
+    command.env("PATH", path);
+    command
+}
 
 /// A program that did not do its work.
 #[derive(Debug, thiserror::Error)]

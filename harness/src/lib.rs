@@ -12,4 +12,4 @@ mod cache;
 mod command;
 
 pub use address::{free_address, free_ipv6_address};
-pub use command::Failed;
+pub use command::{Failed, system_command};

@@ -10,14 +10,10 @@ use std::{
 use tokio::{net::TcpStream, process::Command};
 
 use crate::{
-    command::{Failed, run},
+    command::{Failed, run, system_command},
     free_address,
     process::{self, Child},
 };
-
-/// Where Debian's package has them, which is not in the path of users.
-const PROGRAM: &str = "/usr/sbin/nsd";
-const CHECK: &str = "/usr/sbin/nsd-checkzone";
 
 /// How long it may take to read its zones.
 const START: Duration = Duration::from_secs(60);
@@ -65,20 +61,16 @@ impl Nsd {
     pub async fn serve(folder: &Path, zones: &[(&str, &str)]) -> Result<Self, Error> {
         let address = free_address().map_err(Error::Address)?;
         fs::create_dir_all(folder).map_err(failed(folder))?;
-        let mut configuration = server(address);
-        for (number, (name, records)) in zones.iter().enumerate() {
-            let file = format!("zone-{number}");
-            write(&folder.join(&file), records)?;
+        let files: Vec<_> = (0..zones.len()).map(|number| format!("zone-{number}")).collect();
+        for ((name, records), file) in zones.iter().zip(&files) {
+            write(&folder.join(file), records)?;
             // NSD itself would start without the zone.
-            run(Command::new(CHECK).args([name, &file[..]]).current_dir(folder), START)
+            run(system_command("nsd-checkzone").args([name, &file[..]]).current_dir(folder), START)
                 .await
                 .map_err(|failed| Error::Zone { zone: (*name).to_owned(), failed })?;
-            configuration += &format!("zone:\n  name: \"{name}\"\n  zonefile: \"{file}\"\n");
         }
-        write(&folder.join("nsd.conf"), &configuration)?;
-
-        let mut command = Command::new(PROGRAM);
-        command.args(["-d", "-c", "nsd.conf"]).current_dir(folder);
+        let zones: Vec<_> = zones.iter().zip(&files).map(|((name, _), file)| (*name, &file[..])).collect();
+        let command = command(folder, address, &zones)?;
         let mut process = Child::spawn("NSD", command, &folder.join("log"))?;
         process.wait_ready(START, async || TcpStream::connect(address).await.map(drop)).await?;
         Ok(Self { address, _process: process })
@@ -91,16 +83,29 @@ impl Nsd {
     }
 }
 
-/// Nothing of it is outside its working directory, it stays who it is, and it answers as fast as it is asked.
-fn server(address: SocketAddr) -> String {
-    format!(
+/// A command line that runs NSD in `folder`, where its configuration is written to. Each of the zones is its name and the
+/// file in the folder that has its records.
+///
+/// Nothing of it is outside the folder, it stays who it is, and it answers as fast as it is asked.
+///
+/// # Errors
+/// The configuration cannot be written.
+pub fn command(folder: &Path, address: SocketAddr, zones: &[(&str, &str)]) -> Result<Command, Error> {
+    let mut configuration = format!(
         "server:\n  ip-address: {}@{}\n  username: \"\"\n  zonesdir: \".\"\n  database: \"\"\n  pidfile: \"\"\n\
          \x20 xfrdfile: \"\"\n  xfrdir: \".\"\n  zonelistfile: \"zone.list\"\n\
          \x20 rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\n\
          remote-control:\n  control-enable: no\n",
         address.ip(),
         address.port()
-    )
+    );
+    for (name, file) in zones {
+        configuration += &format!("zone:\n  name: \"{name}\"\n  zonefile: \"{file}\"\n");
+    }
+    write(&folder.join("nsd.conf"), &configuration)?;
+    let mut command = system_command("nsd");
+    command.args(["-d", "-c", "nsd.conf"]).current_dir(folder);
+    Ok(command)
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Error> {
