@@ -25,11 +25,16 @@ use crate::status::{Observer, Status};
 struct Admin {
     observer: Observer,
     may_show_secrets: bool,
+    /// Places for names that are explained.
+    explanations: Arc<Semaphore>,
     /// Places for those who follow the log of DNS queries.
     followers: Arc<Semaphore>,
     /// Ends what would go on for ever.
     shutdown: CancellationToken,
 }
+
+/// Names that are explained at one time: each may be looked up, and is compared with all others.
+const MAX_EXPLANATIONS: usize = 4;
 
 /// Who follows the log of DNS queries makes the server work for each of them.
 const MAX_FOLLOWERS: usize = 8;
@@ -40,6 +45,7 @@ pub(crate) async fn serve(listener: Listener, observer: Observer, shutdown: Canc
     let admin = Admin {
         observer,
         may_show_secrets: matches!(listener, Listener::Unix(..)),
+        explanations: Arc::new(Semaphore::new(MAX_EXPLANATIONS)),
         followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
         shutdown: shutdown.clone(),
     };
@@ -89,6 +95,10 @@ struct ExplainQuery {
 }
 
 async fn explain(State(admin): State<Admin>, Query(query): Query<ExplainQuery>) -> Response {
+    let Ok(_place) = admin.explanations.try_acquire() else {
+        let message = "too many names are being explained; ask again in a moment\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+    };
     match Name::from_utf8(&query.name) {
         Ok(mut name) => {
             name.set_fqdn(true);

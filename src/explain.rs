@@ -239,6 +239,8 @@ fn text(name: &Name) -> String {
 
 /// Those of `known` that `name` may be a slip of, the likeliest first.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    // Each letter more or less is a slip, and far faster to count.
+    let known = known.filter(|known| known.len().abs_diff(name.len()) <= MOST_SLIPS);
     let slips = known.map(|known| (strsim::osa_distance(name, known), known));
     let is_alike = |(slips, _): &(usize, &str)| *slips <= MOST_SLIPS && slips * 2 < name.len();
     let mut alike: Vec<(usize, &str)> = slips.filter(is_alike).collect();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 use certs::DomainKey;
+use futures_util::future::join_all;
 use model::Snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use xds::{ListenAddress, Listener};
@@ -31,6 +33,10 @@ struct Interface {
 
 impl Interface {
     fn start(address: &str) -> Self {
+        Self::with_dns(address, SocketAddr::from(([127, 0, 0, 1], 53)))
+    }
+
+    fn with_dns(address: &str, dns: SocketAddr) -> Self {
         let listener = Listener::bind(&address.parse().expect("an address")).expect("is free");
         let target = match listener.address().expect("is bound") {
             ListenAddress::Tcp(address) => Target::Tcp(address),
@@ -51,8 +57,8 @@ impl Interface {
             replicas: Replicas::alone("gateway".to_owned()),
             complaints: Complaints::default(),
             dns: DnsObserver {
-                address: SocketAddr::from(([127, 0, 0, 1], 53)),
-                recursion: Vec::new(),
+                address: dns,
+                recursion: dns::loopback_subnets(),
                 is_protected: false,
                 names: dns::Names::new(&dns::ZoneSettings {
                     domain: domain.clone(),
@@ -192,4 +198,26 @@ async fn names_are_explained() {
     for query in ["", "?name=a..b"] {
         assert_eq!(mesh.status_of(&format!("/explain{query}")).await, StatusCode::BAD_REQUEST, "{query}");
     }
+}
+
+#[tokio::test]
+async fn only_so_many_names_are_explained_at_one_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("is free");
+    let mesh = Interface::with_dns("127.0.0.1:0", silent.local_addr().expect("is bound"));
+    let explain = || mesh.status_of("/explain?name=example.com");
+    let ask_one_more = async {
+        let mut connections = Vec::new();
+        // Each name is looked up for both families.
+        while connections.len() < 2 * super::MAX_EXPLANATIONS {
+            connections.push(silent.accept().await.expect("a connection"));
+        }
+        let status = explain().await;
+        drop((connections, silent));
+        status
+    };
+    let waiting = join_all((0..super::MAX_EXPLANATIONS).map(|_| explain()));
+    let (one_more, waited) = tokio::join!(ask_one_more, waiting);
+    assert_eq!(one_more, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(waited.iter().all(|status| *status == StatusCode::OK), "{waited:?}");
+    assert_eq!(explain().await, StatusCode::OK);
 }
