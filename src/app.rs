@@ -177,6 +177,7 @@ impl App {
 
         let dns_metrics = Arc::new(dns::Metrics::default());
         let queries = dns::QueryLog::default();
+        let dns_settings = dns_settings(&config);
         let handshakes = Outcomes::default();
         let observer = Observer {
             identity: identity.clone(),
@@ -187,7 +188,8 @@ impl App {
             complaints,
             dns: DnsObserver {
                 address: dns.local_addr(),
-                recursion: config.dns.recursion.clone(),
+                recursion_subnets: dns_settings.recursion_subnets.clone(),
+                host_networks: dns_settings.host_networks.clone(),
                 is_protected: config.dns.rebinding != dns::Rebinding::Allowed,
                 names: names.clone(),
                 metrics: Arc::clone(&dns_metrics),
@@ -226,7 +228,7 @@ impl App {
             });
             parts.spawn(named("the translation", programmer.run(snapshots.clone(), stop.clone())));
             parts.spawn(named("the names", keeper.run(stop.clone())));
-            let serve_dns = dns.serve(dns_settings(&config), names, dns_metrics, queries, stop.clone());
+            let serve_dns = dns.serve(dns_settings, names, dns_metrics, queries, stop.clone());
             parts.spawn(named("the DNS server", async { log_error(serve_dns.await) }));
 
             let ledger = Ledger::new(snapshots, updates_in);

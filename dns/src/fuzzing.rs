@@ -38,6 +38,7 @@ impl Server {
             names,
             forwarder: Forwarder::new(forward, CLIENT, Arc::clone(&metrics)),
             recursion_subnets: Vec::new(),
+            host_networks: None,
             limiter: None,
             options: Options { cookies: Cookies::random()?, nsid: None },
             rotation: Rotation::default(),

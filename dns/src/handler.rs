@@ -17,6 +17,7 @@ use crate::answer::Answer;
 use crate::client::Client;
 use crate::edns::{Options, cookie};
 use crate::forward::Forwarder;
+use crate::host_networks::HostNetworks;
 use crate::metrics::{Metrics, rcode_name};
 use crate::query_log::{How, QueryEntry, QueryLog, Transport};
 use crate::rate_limit::{RateLimiter, Verdict};
@@ -29,6 +30,8 @@ pub(crate) struct Handler {
     pub(crate) forwarder: Forwarder,
     /// The clients that may ask for names of others.
     pub(crate) recursion_subnets: Vec<IpNet>,
+    /// In which networks there are more of them.
+    pub(crate) host_networks: Option<HostNetworks>,
     /// For all other clients.
     pub(crate) limiter: Option<RateLimiter>,
     pub(crate) options: Options,
@@ -54,7 +57,10 @@ pub(crate) struct Forward {
 
 impl Handler {
     pub(crate) fn client(&self, source: SocketAddr) -> Client {
-        Client::at(source, &self.recursion_subnets)
+        let client = Client::at(source, &self.recursion_subnets);
+        let is_beside =
+            || self.host_networks.as_ref().is_some_and(|networks| networks.contains(client.address));
+        Client { may_recurse: client.may_recurse || is_beside(), ..client }
     }
 
     /// What becomes of a response over UDP to this client.

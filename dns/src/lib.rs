@@ -28,6 +28,7 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
+mod host_networks;
 mod intake;
 mod master_file;
 mod metrics;
@@ -46,6 +47,7 @@ mod zone;
 
 pub use explain::{Explanation, NameKind};
 pub use forward::{Rebinding, Settings as ForwardSettings, Upstreams};
+pub use host_networks::HostNetworks;
 pub use master_file::render_master_file;
 pub use metrics::{CacheUse, LATENCY_BOUNDS, Limited, Metrics, Responses, UpstreamUse};
 pub use query_log::{How, QueryEntry, QueryLog, Transport};

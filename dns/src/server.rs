@@ -20,6 +20,7 @@ use crate::cookies::Cookies;
 use crate::edns::Options;
 use crate::forward::{self, Forwarder};
 use crate::handler::{Handler, Rotation};
+use crate::host_networks::HostNetworks;
 use crate::metrics::Metrics;
 use crate::query_log::QueryLog;
 use crate::rate_limit::RateLimiter;
@@ -34,6 +35,8 @@ use crate::udp::{MAX_FORWARDED, Shared, Worker};
 pub struct Settings {
     /// The clients that may ask for names of others; everyone else gets REFUSED for them.
     pub recursion_subnets: Vec<IpNet>,
+    /// Further such clients: those in the networks of this host.
+    pub host_networks: Option<HostNetworks>,
     /// How those are resolved.
     pub forward: forward::Settings,
     /// Responses over UDP in a second for each network (/24 of IPv4, /56 of IPv6) of clients that may not ask for names
@@ -65,6 +68,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             recursion_subnets: loopback_subnets(),
+            host_networks: None,
             forward: forward::Settings::default(),
             responses_per_second: NonZeroU32::new(200),
             nsid: None,
@@ -100,6 +104,7 @@ impl Bound {
             names,
             forwarder: Forwarder::new(settings.forward, self.local_addr(), Arc::clone(&metrics)),
             recursion_subnets: settings.recursion_subnets,
+            host_networks: settings.host_networks,
             limiter: settings.responses_per_second.map(RateLimiter::new),
             options: Options { cookies, nsid: settings.nsid },
             rotation: Rotation::default(),

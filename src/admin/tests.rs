@@ -58,7 +58,8 @@ impl Interface {
             complaints: Complaints::default(),
             dns: DnsObserver {
                 address: dns,
-                recursion: dns::loopback_subnets(),
+                recursion_subnets: dns::loopback_subnets(),
+                host_networks: None,
                 is_protected: false,
                 names: dns::Names::new(&dns::ZoneSettings {
                     domain: domain.clone(),

@@ -18,9 +18,9 @@ use super::{Fields, Listen};
 pub struct Dns {
     /// The servers that answer for all other names; where there are none, those of the system's resolv.conf.
     pub upstreams: Vec<SocketAddr>,
-    /// The clients for which other names are looked up, and whose responses are never limited. The loopback networks
-    /// unless configured.
-    pub recursion: Vec<IpNet>,
+    /// The clients for which other names are looked up, and whose responses are never limited; `None`: those of the
+    /// loopback networks and of this host's.
+    pub recursion: Option<Vec<IpNet>>,
     /// How long an answer about a service may be kept, in whole seconds: an hour at most.
     pub ttl: Duration,
     /// The addresses of services of other domains: those of this domain's gateway, as its applications reach it.
@@ -49,7 +49,7 @@ impl Dns {
         let defaults = ::dns::Settings::default();
         Self {
             upstreams: fields.list("upstreams", upstream).unwrap_or_default(),
-            recursion: fields.list("recursion", parse_network).unwrap_or(defaults.recursion_subnets),
+            recursion: fields.list("recursion", parse_network),
             ttl: fields.number("ttl", 0..=MAX_TTL).map_or(::dns::DEFAULT_TTL, seconds),
             gateway: fields
                 .list("gateway", parse_gateway)

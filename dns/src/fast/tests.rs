@@ -61,6 +61,7 @@ fn handler(names: &Names) -> Handler {
         names: names.clone(),
         forwarder: Forwarder::new(forward, own, Arc::default()),
         recursion_subnets: Vec::new(),
+        host_networks: None,
         limiter: None,
         options: Options { cookies: Cookies::random().unwrap(), nsid: None },
         rotation: Rotation::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use networkmesh_dns::{BindError, Settings, bind};
+use networkmesh_dns::{BindError, HostNetworks, Settings, bind};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
@@ -66,6 +66,27 @@ async fn a_server_on_all_addresses_answers_over_both_families() {
             assert!(reply.metadata.recursion_available, "the address of IPv4 is known for what it is");
         }
     }
+}
+
+#[tokio::test]
+async fn clients_in_networks_of_this_host_may_ask_for_names_of_others_where_that_is_set() {
+    let here = own_address();
+    for (host_networks, may_ask) in [(None, false), (Some(HostNetworks::default()), true)] {
+        let bound = bind(SocketAddr::new(here, 0), ONE).unwrap();
+        let settings = Settings { host_networks, ..alone() };
+        let server = Server::serve(bound, domain("alice", &[]), settings);
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let reply = exchange_tcp(&mut stream, &query("www.example.", RecordType::A)).await;
+        assert_eq!(reply.metadata.recursion_available, may_ask, "{here}");
+        assert_eq!(reply.metadata.response_code == ResponseCode::Refused, !may_ask, "{here}");
+    }
+}
+
+/// An address of this host beside those of loopback. To find it, nothing is sent.
+fn own_address() -> IpAddr {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 53)).expect("this host is in a network");
+    socket.local_addr().unwrap().ip()
 }
 
 #[tokio::test]
