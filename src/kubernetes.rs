@@ -7,10 +7,10 @@ mod ready_time;
 pub(crate) use heartbeat::{Heart, beat};
 pub(crate) use ready_time::note_ready_times;
 
+use controller::in_words;
+use model::quoted;
 use tokio::sync::watch;
 use tracing::warn;
-
-use crate::source::{in_words, quoted};
 
 /// The field manager of everything that a gateway writes.
 const FIELD_MANAGER: &str = "networkmesh";

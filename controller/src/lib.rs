@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use board::Board;
 use lease::Candidate;
+pub use problem::{causes, in_words};
 use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

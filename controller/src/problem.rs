@@ -5,9 +5,7 @@ use std::iter;
 
 use kube::client::AuthError;
 use kube::runtime::watcher;
-
-/// Longest part of an answer that is repeated: one that does not come from an API server may be a whole page.
-const MAX_QUOTED_CHARS: usize = 300;
+use model::quoted;
 
 /// The error of a request that was to do `what`, for an operator.
 pub(crate) fn describe(what: &str, error: &kube::Error) -> String {
@@ -50,42 +48,41 @@ pub(crate) fn describe_watch(kind: &str, error: &watcher::Error) -> Option<Strin
     }
 }
 
-/// An error in one line, with nothing in it that may be secret: neither what a command for credentials is called with
-/// or prints, nor an answer that is not understood.
+/// An error in one line, with nothing in it that may be secret.
 pub(crate) fn words(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return format!("{} ({})", quoted(&status.message), status.code);
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", quoted(&status.message), status.code),
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "its answer cannot be understood".to_owned(),
+        _ => in_words(error),
     }
-    match causes(error).find_map(|cause| cause.downcast_ref()) {
-        Some(AuthError::AuthExecRun { out, .. }) => {
-            return format!("the command for credentials fails ({}); run it to see why", out.status);
-        }
-        Some(AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_)) => {
-            return "what the command for credentials prints is no ExecCredential".to_owned();
-        }
-        _ => {}
-    }
-    if matches!(error, kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) {
-        return "its answer cannot be understood".to_owned();
-    }
-    // Most errors repeat what their cause says.
-    causes(error).map(ToString::to_string).fold(String::new(), |line, words| match line.as_str() {
-        "" => words,
-        _ if line.contains(&words) => line,
-        _ => format!("{line}: {words}"),
-    })
 }
 
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+/// An error of a client of an API server and its causes, in one line. What a command for credentials is called with or
+/// prints is left out: that may be secret.
+#[must_use]
+pub fn in_words(error: &(dyn StdError + 'static)) -> String {
+    match causes(error).find_map(|cause| cause.downcast_ref()) {
+        Some(AuthError::AuthExecRun { out, .. }) => {
+            format!("the command for credentials fails ({}); run it to see why", out.status)
+        }
+        Some(AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_)) => {
+            "what the command for credentials prints is no ExecCredential".to_owned()
+        }
+        // Most errors repeat what their cause says.
+        _ => causes(error).map(ToString::to_string).fold(String::new(), |line, words| match line.as_str() {
+            "" => words,
+            _ if line.contains(&words) => line,
+            _ => format!("{line}: {words}"),
+        }),
+    }
+}
+
+/// An error, its cause, the cause of that, and so on.
+pub fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;
         error.source()
     })
-}
-
-/// Words of the server, short and in one line.
-fn quoted(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
 }
 
 #[cfg(test)]

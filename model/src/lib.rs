@@ -22,6 +22,7 @@ mod index;
 mod manifest;
 mod names;
 mod object;
+mod quote;
 mod route;
 mod service;
 mod settle;
@@ -38,6 +39,7 @@ pub use index::Index;
 pub use manifest::{Document, ManifestError, read_manifests, read_object};
 pub use names::{DomainId, Host, HostPort, NameError, ServiceName};
 pub use object::{Kind, Object, ObjectRef};
+pub use quote::{printable, quoted};
 pub use route::{
     BandwidthLimit, CertificatePin, ClientCertificate, Direct, Direction, Endpoint, EndpointPort, Forward,
     ForwardedRoute, HandshakePolicy, InboundAuth, InboundRoute, OutboundAuth, OutboundRoute, PortProtocol,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use ::http::{Request, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Collected, Limited};
-use model::Problem;
+use model::{Problem, printable};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{AdminArgs, CommandError};
@@ -16,6 +16,9 @@ const MAX_ANSWER: usize = 1 << 30;
 
 /// Most bytes of a line of an answer that comes line by line, and of the words of a refusal.
 const MAX_LINE: usize = 1 << 16;
+
+/// Most characters of the words of a refusal that are shown.
+const MAX_REFUSAL_CHARS: usize = 500;
 
 /// The path of a question with its parameters.
 pub(super) struct Question(String);
@@ -113,8 +116,10 @@ fn no_answer(error: Error) -> CommandError {
 
 fn refusal(args: &AdminArgs, status: StatusCode, body: &[u8]) -> CommandError {
     let message = String::from_utf8_lossy(body);
-    let message: String = message.chars().filter(|c| !c.is_control()).take(500).collect();
-    CommandError::Mesh(Problem::new(format!("{} answers {status}", args.admin), message))
+    CommandError::Mesh(Problem::new(
+        format!("{} answers {status}", args.admin),
+        printable(&message, MAX_REFUSAL_CHARS),
+    ))
 }
 
 #[cfg(test)]

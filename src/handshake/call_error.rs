@@ -3,13 +3,10 @@
 use ::http::{Response, StatusCode};
 use bytes::Bytes;
 use certs::Fingerprint;
-use model::DomainId;
+use model::{DomainId, printable};
 use proto::handshake::Status;
 
 use crate::http::Error;
-
-/// Longest part of a peer's message that is repeated.
-const MAX_QUOTED_CHARS: usize = 300;
 
 /// Longest part of a `Kuscia-Error-Message` that is read: each of the gateways that it names takes some fifty characters.
 const MAX_HOPS_CHARS: usize = 2000;
@@ -135,13 +132,4 @@ pub(super) fn refusal_reason(status: &Status) -> &'static str {
     let meant =
         || KUSCIAS.iter().find(|(words, _)| status.message.contains(words)).map(|(_, reason)| *reason);
     said.or_else(meant).unwrap_or("HandshakeRefused")
-}
-
-/// A peer's words, short and without control characters, so that they may stand in a log or a status.
-pub(super) fn quoted(text: &str) -> String {
-    printable(text, MAX_QUOTED_CHARS)
-}
-
-fn printable(text: &str, max_chars: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(max_chars).collect()
 }

@@ -7,13 +7,15 @@ use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use certs::DomainKey;
 use jiff::Timestamp;
-use model::{DomainId, OutboundRoute, TOKEN_BYTES, Token, TokenMethod, TokenSettings, TokenValue, Way};
+use model::{
+    DomainId, OutboundRoute, TOKEN_BYTES, Token, TokenMethod, TokenSettings, TokenValue, Way, quoted,
+};
 use proto::handshake::{
     Ciphertext, HandshakeKind, HandshakeRequest, HandshakeResponse, StatusResponse, TokenConfig, TokenState,
 };
 use zeroize::Zeroizing;
 
-use super::call_error::{CallError, PeerRefusal, quoted, refusal_reason};
+use super::call_error::{CallError, PeerRefusal, refusal_reason};
 use super::mint::SHARE_BYTES;
 use super::proof;
 use super::signing::{WrongSignature, sign_request, verify_answer};

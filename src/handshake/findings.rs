@@ -17,7 +17,7 @@ use std::fmt;
 use ::http::StatusCode;
 use model::{Direct, DomainId, HostPort, OutboundRoute};
 
-use super::call_error::{CallError, PeerRefusal, quoted};
+use super::call_error::{CallError, PeerRefusal};
 use examine::examine;
 use transit::of_first_hop;
 use words::of_envoy_words;

@@ -44,7 +44,6 @@ use self::board::Board;
 use self::connect::{Server, connect};
 use self::gateways::Gateways;
 use self::intake::{Follower, Intake};
-pub(crate) use self::trouble::{in_words, quoted};
 use self::watch::watch;
 use self::writer::StatusWriter;
 use super::{SourceError, SourceReport};

@@ -17,7 +17,6 @@ pub(crate) use dir::{DEEPEST, is_hidden, is_manifest};
 pub use dir::{DirectorySettings, DirectorySource};
 pub use error::SourceError;
 pub use kubernetes::{KubernetesSettings, KubernetesSource};
-pub(crate) use kubernetes::{in_words, quoted};
 
 /// How a source fares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,12 +2,12 @@
 
 use ::http::{HeaderMap, Response, StatusCode};
 use bytes::Bytes;
-use model::{OutboundAuth, OutboundRoute};
+use model::{OutboundAuth, OutboundRoute, quoted};
 use serde::Deserialize;
 
 use super::hops::{Hop, hops};
 use super::transit::{is_detour, not_begun, of_first_hop, stopped};
-use super::{CHECK_ENDPOINT, Finding, LET_HEADERS_PASS, Layer, diagnose, quoted};
+use super::{CHECK_ENDPOINT, Finding, LET_HEADERS_PASS, Layer, diagnose};
 use crate::handshake::call_error::CallError;
 use crate::handshake::path::Path;
 

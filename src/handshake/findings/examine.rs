@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use model::{Endpoint, EndpointPort, Host, HostPort};
+use model::{Endpoint, EndpointPort, Host, HostPort, quoted};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::aws_lc_rs};
 
-use super::{Finding, Witness, quoted};
+use super::{Finding, Witness};
 
 /// Time of a whole look.
 const TOTAL: Duration = Duration::from_secs(3);

@@ -1,10 +1,10 @@
 //! What the gateways between this domain and a destination say (`transitMethod: THIRD-DOMAIN`).
 
 use ::http::StatusCode;
-use model::{OutboundRoute, Way};
+use model::{OutboundRoute, Way, quoted};
 
 use super::hops::Hop;
-use super::{Finding, Layer, quoted};
+use super::{Finding, Layer};
 
 /// Whether requests of `route` pass gateways of other domains.
 pub(super) fn is_detour(route: &OutboundRoute) -> bool {

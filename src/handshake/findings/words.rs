@@ -4,11 +4,11 @@
 //! braces the reason of the reset, behind the bar that of the transport. As Envoy 1.40 has it.
 
 use ::http::StatusCode;
-use model::{HostPort, OutboundRoute};
+use model::{HostPort, OutboundRoute, quoted};
 
 use super::hops::hops;
 use super::transit::{not_begun, of_first_hop};
-use super::{Finding, Told, Witness, peer, place, quoted};
+use super::{Finding, Told, Witness, peer, place};
 
 type Make = fn(&HostPort, &Witness<'_>) -> Finding;
 type Certainty = fn(Finding) -> Told;

@@ -13,7 +13,7 @@ use kube::{Client, Config};
 use tower::BoxError;
 use tower::util::MapErr;
 
-use super::{KubernetesSettings, trouble};
+use super::KubernetesSettings;
 use crate::source::SourceError;
 
 /// How long a connection may take to be made.
@@ -43,7 +43,7 @@ pub(super) async fn connect(settings: &KubernetesSettings) -> Result<Server, Sou
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let client = client(&config).map_err(|cause| SourceError::Credentials {
         server: url.clone(),
-        cause: trouble::in_words(&cause),
+        cause: controller::in_words(&cause),
     })?;
     Ok(Server { client, url })
 }

@@ -3,16 +3,14 @@
 use std::error::Error as StdError;
 use std::io;
 
+use controller::{causes, in_words};
 use kube::client::AuthError;
 use kube::core::Status;
 use kube::runtime::watcher;
-use model::Kind;
+use model::{Kind, quoted};
 
 use super::raw::resource;
 use crate::source::Severity;
-
-/// Longest part of an answer that is repeated: one that does not come from an API server may be a whole page.
-const MAX_QUOTED_CHARS: usize = 300;
 
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +156,7 @@ impl Trouble {
     fn of_connection(error: &(dyn StdError + 'static)) -> Self {
         const NETWORK: &str = "see whether the API server runs, and whether a firewall is in between";
         let words = in_words(error);
-        if credentials(error).is_some() {
+        if causes(error).any(<dyn StdError>::is::<AuthError>) {
             return Self::server(
                 format!("there are no credentials for it: {words}"),
                 "mend the user in the kubeconfig, or the pod's service account",
@@ -200,47 +198,4 @@ impl Trouble {
     fn part(what: String, remedy: &str) -> Self {
         Self { scope: Scope::Part, severity: Severity::Error, what, remedy: remedy.to_owned() }
     }
-}
-
-/// Words of the server, short and in one line.
-pub(crate) fn quoted(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
-}
-
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        let error: &'a (dyn StdError + 'static) = *error;
-        error.source()
-    })
-}
-
-fn credentials<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a AuthError> {
-    causes(error).find_map(|cause| cause.downcast_ref())
-}
-
-/// An error and its causes, in one line. What a command for credentials prints is left out: that may be them.
-pub(crate) fn in_words(error: &(dyn StdError + 'static)) -> String {
-    match credentials(error) {
-        Some(AuthError::AuthExecRun { out, .. }) => {
-            format!("the command for credentials fails ({}); run it to see why", out.status)
-        }
-        Some(AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_)) => {
-            "what the command for credentials prints is no ExecCredential".to_owned()
-        }
-        _ => in_one_line(error),
-    }
-}
-
-/// Most errors repeat what their cause says.
-fn in_one_line(error: &(dyn StdError + 'static)) -> String {
-    let mut line = String::new();
-    for cause in causes(error) {
-        let words = cause.to_string();
-        if line.is_empty() {
-            line = words;
-        } else if !line.contains(&words) {
-            line = format!("{line}: {words}");
-        }
-    }
-    line
 }
