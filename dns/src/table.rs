@@ -2,6 +2,7 @@
 //!
 //! Readers hold the lock for one answer, a writer for the changes of one moment: so a query sees all of them or none.
 
+mod changes;
 mod records;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -14,23 +15,9 @@ use hickory_proto::rr::rdata::{CNAME, PTR};
 use hickory_proto::rr::{Name, RData, Record};
 use model::{DomainId, Service, ServiceName};
 
+pub use self::changes::NameChange;
 use crate::address::{Addresses, endpoint_address, reverse_address};
 use crate::zone::{NAME_SERVER, Place, Zone, ZoneSettings, apex, has_port};
-
-/// A change of the names.
-#[derive(Clone, Debug)]
-pub enum NameChange {
-    /// The service is there, instead of what was under its name.
-    Service(Arc<Service>),
-    /// There is a service of this name, but nobody can be led to it yet.
-    Pending(ServiceName),
-    /// There is no service of this name any more.
-    NoService(ServiceName),
-    /// There is a route to this domain.
-    Route(DomainId),
-    /// There is none any more.
-    NoRoute(DomainId),
-}
 
 /// The names that a server answers for. Clones are the same table.
 ///
@@ -222,52 +209,6 @@ impl Table {
         self.services.get(service).map(|entry| &entry.place)
     }
 
-    fn apply(&mut self, change: NameChange) {
-        match change {
-            NameChange::Service(service) if service.name.as_str() == NAME_SERVER => {}
-            NameChange::Pending(name) if name.as_str() == NAME_SERVER => {}
-            NameChange::Service(service) => {
-                self.pending.remove(&service.name);
-                let entry = Entry { place: Place::of(&service), service };
-                self.reverse.extend(entry.reverse());
-                let name = entry.service.name.clone();
-                if let Some(before) = self.services.insert(name, entry) {
-                    self.forget_addresses(&before);
-                }
-            }
-            NameChange::Pending(name) => {
-                self.forget_service(&name);
-                self.pending.insert(name);
-            }
-            NameChange::NoService(name) => {
-                self.forget_service(&name);
-                self.pending.remove(&name);
-            }
-            NameChange::Route(domain) => {
-                self.domains.insert(domain);
-            }
-            NameChange::NoRoute(domain) => {
-                self.domains.remove(&domain);
-            }
-        }
-    }
-
-    fn forget_service(&mut self, name: &ServiceName) {
-        if let Some(before) = self.services.remove(name) {
-            self.forget_addresses(&before);
-        }
-    }
-
-    /// Forgets the addresses that a service had, but for those that it still has.
-    fn forget_addresses(&mut self, before: &Entry) {
-        let now = self.services.get(&before.service.name);
-        for (address, name) in before.reverse() {
-            if !now.and_then(Entry::own_addresses).is_some_and(|own| own.contains(address)) {
-                self.reverse.remove(&(address, name));
-            }
-        }
-    }
-
     fn service(&self, label: &[u8]) -> Option<&Entry> {
         self.services.get(str::from_utf8(label).ok()?)
     }
@@ -307,22 +248,6 @@ impl Table {
     fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &ServiceName> {
         let of_address = self.reverse.range((address, None)..).take_while(move |(at, _)| *at == address);
         of_address.filter_map(|(_, service)| service.as_ref())
-    }
-}
-
-impl Entry {
-    /// The addresses of the service itself.
-    fn own_addresses(&self) -> Option<&Addresses> {
-        match &self.place {
-            Place::Here(addresses) if self.service.external.is_none() => Some(addresses),
-            _ => None,
-        }
-    }
-
-    /// What leads back to it.
-    fn reverse(&self) -> impl Iterator<Item = (IpAddr, Option<ServiceName>)> + use<'_> {
-        let own = self.own_addresses().into_iter().flat_map(Addresses::iter);
-        own.map(|address| (address, Some(self.service.name.clone())))
     }
 }
 
