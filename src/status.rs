@@ -15,7 +15,7 @@ use crate::source::SourceReport;
 
 pub(crate) use complaints::Complaints;
 pub(crate) use dns::DnsObserver;
-pub use dns::{DnsCacheStatus, DnsLimited, DnsStatus, UpstreamStatus};
+pub use dns::{DnsStatus, UpstreamStatus};
 pub(crate) use observer::Observer;
 
 /// State of a mesh.
@@ -245,8 +245,8 @@ pub(crate) mod tests {
                 address: "127.0.0.1:53".to_owned(),
                 names: 3,
                 responses: BTreeMap::from([("NXDOMAIN".to_owned(), 4)]),
-                limited: DnsLimited::default(),
-                cache: DnsCacheStatus::default(),
+                limited: ::dns::Limited::default(),
+                cache: ::dns::CacheUse::default(),
                 upstreams: vec![UpstreamStatus {
                     address: "192.0.2.53:53".to_owned(),
                     answers: true,

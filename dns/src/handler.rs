@@ -132,7 +132,7 @@ impl Handler {
             transport: transport(request),
             name: question.map(|question| question.original().name().to_ascii()).unwrap_or_default(),
             record_type: asked_type(request).to_string(),
-            rcode: code.map(rcode_name),
+            rcode: code.map(|code| rcode_name(code).into()),
             how,
             micros: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
         });

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::upstream::UpstreamCounters;
 pub use self::upstream::{LATENCY_BOUNDS, UpstreamUse};
@@ -42,7 +43,7 @@ pub struct Responses {
 }
 
 /// Queries of networks that ask too often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limited {
     /// Those answered with an empty, truncated response, so that an honest client asks again over TCP.
     pub truncated: u64,
@@ -51,7 +52,7 @@ pub struct Limited {
 }
 
 /// Queries for names of others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheUse {
     /// Those answered from the cache.
     pub hits: u64,

@@ -1,11 +1,12 @@
 //! What was asked and what came of it, for those who watch.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, Receiver};
 
 /// Queries as they are answered; nothing is kept of them while nobody subscribes. Clones are the same log.
@@ -17,7 +18,7 @@ pub struct QueryLog {
 }
 
 /// A query that was dealt with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryEntry {
     /// When that was.
     pub time: Timestamp,
@@ -31,7 +32,7 @@ pub struct QueryEntry {
     #[serde(rename = "type")]
     pub record_type: String,
     /// The name of the response code in IANA's registry; `None`: the client got no response.
-    pub rcode: Option<&'static str>,
+    pub rcode: Option<Cow<'static, str>>,
     /// Where the response comes from.
     pub how: How,
     /// From the arrival of the query to its response, in microseconds.
@@ -39,7 +40,7 @@ pub struct QueryEntry {
 }
 
 /// How a query came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// In a packet of its own.
@@ -49,7 +50,7 @@ pub enum Transport {
 }
 
 /// Where a response comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
     /// From the names of the domain and those of special use (RFC 6761).
@@ -67,6 +68,33 @@ pub enum How {
     Failed,
     /// The client's network asks too often.
     Limited,
+}
+
+impl Transport {
+    /// Its name in lower case, as in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl How {
+    /// Its name in lower case, as in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Cache => "cache",
+            Self::Stale => "stale",
+            Self::Upstream => "upstream",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Limited => "limited",
+        }
+    }
 }
 
 /// Entries that a subscriber may be behind before it misses some.
@@ -116,9 +144,21 @@ mod tests {
             transport: Transport::Udp,
             name: name.to_owned(),
             record_type: "A".to_owned(),
-            rcode: Some("NOERROR"),
+            rcode: Some("NOERROR".into()),
             how: How::Table,
             micros: 7,
+        }
+    }
+
+    #[test]
+    fn names_are_as_they_are_written_in_entries() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            assert_eq!(serde_json::to_value(transport).unwrap(), transport.name());
+        }
+        for how in
+            [How::Table, How::Cache, How::Stale, How::Upstream, How::Refused, How::Failed, How::Limited]
+        {
+            assert_eq!(serde_json::to_value(how).unwrap(), how.name());
         }
     }
 

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use clap::ValueEnum;
+use dns::QueryEntry;
 use model::Problem;
 
 use super::ask::{Question, follow, misunderstood};
 use super::{AdminArgs, CommandError, Verdict};
-use crate::queries::{Line, Query};
+use crate::queries::Line;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,13 +70,13 @@ pub(super) fn execute(args: &Args, out: &mut dyn Write) -> Result<Verdict, Comma
 
 fn shown(line: &Line) -> String {
     match line {
-        Line::Query(Query { time, client, transport, name, record_type, rcode, how, micros }) => row([
+        Line::Query(QueryEntry { time, client, transport, name, record_type, rcode, how, micros }) => row([
             format!("{time:.3}"),
             client.to_string(),
-            transport.clone(),
+            transport.name().to_owned(),
             record_type.clone(),
-            rcode.clone().unwrap_or_else(|| "-".to_owned()),
-            how.clone(),
+            rcode.as_deref().unwrap_or("-").to_owned(),
+            how.name().to_owned(),
             micros.to_string(),
             name.clone(),
         ]),
@@ -92,18 +93,20 @@ fn row([time, client, via, record_type, rcode, from, micros, name]: [String; 8])
 
 #[cfg(test)]
 mod tests {
+    use dns::{How, Transport};
+
     use super::*;
 
     #[test]
     fn a_query_is_a_row_and_what_was_lost_is_told() {
-        let query = Query {
+        let query = QueryEntry {
             time: "2026-11-22T12:00:00.0421Z".parse().expect("a time"),
             client: "127.0.0.1".parse().expect("an address"),
-            transport: "udp".to_owned(),
+            transport: Transport::Udp,
             name: "web.alice.svc.".to_owned(),
             record_type: "AAAA".to_owned(),
-            rcode: Some("NOERROR".to_owned()),
-            how: "table".to_owned(),
+            rcode: Some("NOERROR".into()),
+            how: How::Table,
             micros: 7,
         };
         assert_eq!(

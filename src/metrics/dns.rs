@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dns::{CacheUse, LATENCY_BOUNDS, Limited, Transport};
+use dns::{CacheUse, LATENCY_BOUNDS, Limited};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -10,10 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 /// Writes the counters of `metrics`.
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &dns::Metrics) -> fmt::Result {
     let responses = metrics.responses().into_iter().map(|responses| {
-        let transport = match responses.transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-        };
+        let transport = responses.transport.name();
         let labels = [("rcode", responses.rcode), ("type", responses.record_type), ("transport", transport)];
         (labels.map(owned).to_vec(), responses.count)
     });

@@ -23,33 +23,13 @@ pub struct DnsStatus {
     pub responses: BTreeMap<String, u64>,
     /// Queries of strangers that asked too often.
     #[serde(default)]
-    pub limited: DnsLimited,
+    pub limited: ::dns::Limited,
     /// How names of others were found.
     #[serde(default)]
-    pub cache: DnsCacheStatus,
+    pub cache: ::dns::CacheUse,
     /// The servers that are asked for names of others.
     #[serde(default)]
     pub upstreams: Vec<UpstreamStatus>,
-}
-
-/// Queries of strangers that asked too often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DnsLimited {
-    /// They were told to ask over TCP.
-    pub truncated: u64,
-    /// They got no answer.
-    pub dropped: u64,
-}
-
-/// How queries for names of others were answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DnsCacheStatus {
-    /// From the cache.
-    pub hits: u64,
-    /// By an upstream, or not at all.
-    pub misses: u64,
-    /// With what was too old, while no upstream answered.
-    pub stale: u64,
 }
 
 /// A server that is asked for names of others.
@@ -96,16 +76,14 @@ pub(crate) struct DnsObserver {
 impl DnsObserver {
     /// The state at this moment.
     pub(super) fn status(&self) -> DnsStatus {
-        let ::dns::Limited { truncated, dropped } = self.metrics.limited();
-        let ::dns::CacheUse { hits, misses, stale } = self.metrics.cache();
         let counts = self.names.counts();
         let responses = self.metrics.by_rcode().into_iter();
         DnsStatus {
             address: self.address.to_string(),
             names: counts.services + counts.domains,
             responses: responses.map(|(rcode, count)| (rcode.to_owned(), count)).collect(),
-            limited: DnsLimited { truncated, dropped },
-            cache: DnsCacheStatus { hits, misses, stale },
+            limited: self.metrics.limited(),
+            cache: self.metrics.cache(),
             upstreams: self.metrics.upstreams().iter().map(upstream).collect(),
         }
     }
