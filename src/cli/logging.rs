@@ -38,8 +38,9 @@ impl Args {
         };
         let filter = if filter.is_empty() { "info".to_owned() } else { filter };
         // kube logs every failed try, and answers that it cannot read, whatever they hold; the source says what is wrong,
-        // and once. hickory warns of each packet that is no answer to its question: anybody can send such.
-        let filter = format!("kube_client=off,kube_runtime=off,hickory_net=error,{filter}");
+        // and once. hickory warns of packets that anybody can send: malformed options, and what is no answer to its question.
+        let filter =
+            format!("kube_client=off,kube_runtime=off,hickory_net=error,hickory_proto=error,{filter}");
         let filter = EnvFilter::builder().parse(filter).map_err(|error| CommandError::Argument {
             what: what.to_owned(),
             problem: Problem::new(error.to_string(), "use a level such as info or debug"),

@@ -4,11 +4,17 @@ use std::path::Path;
 
 use networkmesh::harness::domain::{Domain, service_manifest};
 use serde_json::json;
+use tokio::net::UdpSocket;
 use tokio::process::Command;
+use tokio::time::timeout;
 
-use super::world::{Alone, Folder, PROGRAM, Source, World, apply_route, envoy, eventually, run};
+use super::world::{Alone, DEADLINE, Folder, PROGRAM, Source, World, apply_route, envoy, eventually, run};
 
-scenes!(names_of_services_are_answered_over_udp_and_tcp, the_table_follows_the_manifests,);
+scenes!(
+    names_of_services_are_answered_over_udp_and_tcp,
+    the_table_follows_the_manifests,
+    malformed_queries_are_refused_and_leave_nothing_in_the_log,
+);
 
 /// What dig says.
 #[derive(Debug)]
@@ -152,4 +158,25 @@ async fn the_table_follows_the_manifests(on: Source) {
     let status = world.alice.status().await.unwrap();
     assert!(status.dns.responses.values().sum::<u64>() >= 5, "{:?}", status.dns);
     world.alice.stop().await.unwrap();
+}
+
+async fn malformed_queries_are_refused_and_leave_nothing_in_the_log(on: Source) {
+    let mut world = Alone::laid_out(on, &json!({})).await;
+    world.start_mesh().await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(world.alice.addresses.dns).await.unwrap();
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x03web\0\0\x01\0\x01";
+    for options in [&b"\0\x0a\0"[..], b"\0\x0a\0\x05x", b"\0\x08\0\x02\0\x01"] {
+        let length = u8::try_from(options.len()).unwrap();
+        let query = [&question[..], b"\0\0\x29\x04\xd0\0\0\0\0\0", &[length], options].concat();
+        client.send(&query).await.unwrap();
+        let mut reply = [0; 512];
+        let received = timeout(DEADLINE, client.recv(&mut reply)).await.expect("an answer comes");
+        assert!(received.unwrap() >= 12);
+        assert_eq!((&reply[..2], reply[3] & 0xf), (&b"\x12\x34"[..], 1), "{options:?}");
+    }
+    for log in world.folder.logs() {
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(!text.contains("hickory"), "{}: {text}", log.display());
+    }
 }
