@@ -63,7 +63,8 @@ impl Cookies {
         let Some((start, hash)) = option.server.split_first_chunk::<8>() else { return false };
         let [version, _, _, _, time @ ..] = *start;
         let time = u32::from_be_bytes(time);
-        let expected = hash_of(&self.secret_of(time), &option.client, start, address);
+        let secret = self.lock().at(time);
+        let expected = hash_of(&secret, &option.client, start, address);
         // A comparison in constant time: otherwise its time would tell how much of a guess is right.
         let difference = expected.iter().zip(hash).fold(0, |all, (a, b)| all | (a ^ b));
         version == VERSION[0]
@@ -80,29 +81,31 @@ impl Cookies {
         let mut reply = [0; 24];
         reply[..8].copy_from_slice(&option.client);
         reply[8..16].copy_from_slice(&start);
-        reply[16..].copy_from_slice(&hash_of(&self.newest_secret(now), &option.client, &start, address));
+        reply[16..].copy_from_slice(&hash_of(&self.secret(now), &option.client, &start, address));
         reply
     }
 
     /// The secret of cookies that are made now: a new one where it is time for that, if the system has one.
-    fn newest_secret(&self, now: u32) -> Secret {
+    fn secret(&self, now: u32) -> Secret {
         let mut secrets = self.lock();
-        if seconds(secrets.since, now) >= SECRET_LIFETIME
+        // Where the clock was set back, the newest one would be for cookies of a time to come.
+        if !(-MAX_AHEAD..SECRET_LIFETIME).contains(&seconds(secrets.since, now))
             && let Ok(newest) = random_secret()
         {
             *secrets = Secrets { newest, since: now, before: secrets.newest };
         }
-        secrets.newest
-    }
-
-    /// The secret of cookies that were made at `time`.
-    fn secret_of(&self, time: u32) -> Secret {
-        let secrets = self.lock();
-        if seconds(secrets.since, time) >= 0 { secrets.newest } else { secrets.before }
+        secrets.at(now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Secrets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Secrets {
+    /// That of cookies that were made at `time`.
+    fn at(&self, time: u32) -> Secret {
+        if seconds(self.since, time) >= 0 { self.newest } else { self.before }
     }
 }
 
@@ -255,6 +258,17 @@ mod tests {
         give(start + 2 * day);
         assert!(knows(&first, start + day + 1));
         assert!(!knows(&last, start + day - 1), "two secrets ago");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_make_new_cookies_unknown() {
+        let (address, option) = (LEARNT.address.parse().unwrap(), LEARNT.option(None));
+        for back in [1, 30, 7200, 7 * SECRET_LIFETIME.cast_unsigned()] {
+            let cookies = LEARNT.cookies();
+            let now = LEARNT.now - 3600 - back;
+            let cookie = cookies.reply(&CookieOption::parse(&option).unwrap(), address, now);
+            assert!(cookies.knows(&CookieOption::parse(&cookie).unwrap(), address, now + 1), "{back}");
+        }
     }
 
     #[test]
