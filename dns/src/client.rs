@@ -20,10 +20,16 @@ impl Client {
         Self { address, may_recurse: known.iter().any(|network| network.contains(&address)) }
     }
 
-    /// With whom it shares what there is for all: a stranger with its network, others with nobody, as they often are in
-    /// one network.
+    /// With whom it shares what there is for all: a stranger with its network; others, who often are in one network, with
+    /// nobody. But an interface has 64 bits of IPv6 for itself, and this host all of 127.0.0.0/8.
     pub(crate) fn network(&self) -> IpNet {
-        if self.may_recurse { self.address.into() } else { network(self.address) }
+        let prefix = match self.address {
+            _ if !self.may_recurse => return network(self.address),
+            IpAddr::V4(address) if address.is_loopback() => 8,
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 64,
+        };
+        IpNet::new_assert(self.address, prefix).trunc()
     }
 }
 
@@ -38,14 +44,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_share_with_24_bits_of_ipv4_and_56_of_ipv6_and_others_with_nobody() {
-        let known = ["198.51.100.0/24".parse().unwrap()];
+    fn strangers_share_with_their_network_and_others_with_nobody() {
+        let known = ["198.51.100.0/24", "127.0.0.0/8", "2001:db8:ff::/48"].map(|net| net.parse().unwrap());
         for (source, network) in [
             ("192.0.2.254:53", "192.0.2.0/24"),
             ("[::ffff:192.0.2.1]:53", "192.0.2.0/24"),
             ("[2001:db8:0:1ff:1::1]:53", "2001:db8:0:100::/56"),
             ("198.51.100.1:53", "198.51.100.1/32"),
             ("[::ffff:198.51.100.1]:53", "198.51.100.1/32"),
+            ("127.0.0.9:53", "127.0.0.0/8"),
+            ("[2001:db8:ff:1::9]:53", "2001:db8:ff:1::/64"),
         ] {
             assert_eq!(Client::at(source.parse().unwrap(), &known).network().to_string(), network);
         }

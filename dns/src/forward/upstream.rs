@@ -206,8 +206,8 @@ impl Upstream {
     }
 }
 
-/// The response to a question as if that had been asked in lower case: names that end like it point there for their own
-/// letters.
+/// The response to a question as if that had been asked in lower case. Names that end like it mostly point there for their
+/// own letters; those that are written out stay as they are, which means the same.
 fn in_lower_case(response: DnsResponse) -> Result<Message, ProtoError> {
     let (message, mut bytes) = response.into_parts();
     let length = message.queries.iter().map(|query| query.name().len()).sum::<usize>();
