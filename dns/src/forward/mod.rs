@@ -193,6 +193,8 @@ impl Forwarder {
         let (sender, lookup) = watch::channel(None);
         lookups.insert(question.clone(), lookup.clone());
         let running = Running { shared: Arc::clone(&self.shared), question, _share: share };
+        // A runtime that ends drops the task at once, which then takes itself off the list.
+        drop(lookups);
         tokio::spawn(async move {
             let found = running.shared.look_up(&running.question).await;
             // Who asks between the end of this lookup and its outcome finds it in the cache.
