@@ -188,8 +188,7 @@ impl App {
             complaints,
             dns: DnsObserver {
                 address: dns.local_addr(),
-                recursion_subnets: dns_settings.recursion_subnets.clone(),
-                host_networks: dns_settings.host_networks.clone(),
+                recursion: dns_settings.recursion.clone(),
                 is_protected: config.dns.rebinding != dns::Rebinding::Allowed,
                 names: names.clone(),
                 metrics: Arc::clone(&dns_metrics),

@@ -1,8 +1,9 @@
 //! Addresses, and the names that are made of them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use hickory_proto::rr::RData;
+use nix::sys::socket::SockaddrStorage;
 
 /// The addresses of a host: sorted, each once, and none of IPv4 in the clothes of IPv6.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,13 @@ impl FromIterator<IpAddr> for Addresses {
         let v6 = |address: &IpAddr| if let IpAddr::V6(address) = address { Some(*address) } else { None };
         Self { v4: all.iter().filter_map(v4).collect(), v6: all.iter().filter_map(v6).collect() }
     }
+}
+
+/// An address as the system tells it; `None`: it is not of IP.
+pub(crate) fn socket_address(told: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = || told.as_sockaddr_in().map(|address| SocketAddrV4::from(*address).into());
+    let v6 = || told.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into());
+    v4().or_else(v6)
 }
 
 /// The label that stands for an endpoint: its address with hyphens. IPv6 has all its eight groups, because no label of

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::recursion::Recursion;
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Client {
@@ -14,10 +16,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The client of a packet or a connection from `source`. Those in `known` networks may ask for names of others.
-    pub(crate) fn at(source: SocketAddr, known: &[IpNet]) -> Self {
+    /// The client of a packet or a connection from `source`.
+    pub(crate) fn at(source: SocketAddr, recursion: &Recursion) -> Self {
         let address = source.ip().to_canonical();
-        Self { address, may_recurse: known.iter().any(|network| network.contains(&address)) }
+        Self { address, may_recurse: recursion.allows(address) }
     }
 
     /// With whom it shares what there is for all: a stranger with its network; others, who often are in one network, with
@@ -46,6 +48,7 @@ mod tests {
     #[test]
     fn strangers_share_with_their_network_and_others_with_nobody() {
         let known = ["198.51.100.0/24", "127.0.0.0/8", "2001:db8:ff::/48"].map(|net| net.parse().unwrap());
+        let known = Recursion::from(known.to_vec());
         for (source, network) in [
             ("192.0.2.254:53", "192.0.2.0/24"),
             ("[::ffff:192.0.2.1]:53", "192.0.2.0/24"),

@@ -6,15 +6,13 @@ use std::time::Instant;
 
 use hickory_server::net::xfer::Protocol;
 
-use crate::cookies::Cookies;
-use crate::edns::Options;
 use crate::fast::{Query, Responder};
-use crate::forward::{Forwarder, Settings, Upstreams};
-use crate::handler::{Handler, Outcome, Rotation};
+use crate::forward::{Settings as ForwardSettings, Upstreams};
+use crate::handler::{Handler, Outcome};
 use crate::intake::{MAX_REQUEST, Received, read};
-use crate::metrics::Metrics;
 use crate::query_log::QueryLog;
 use crate::reply::MAX_UDP_PAYLOAD;
+use crate::server::Settings;
 use crate::table::Names;
 
 /// A server without sockets, whose only client may not ask for names of others.
@@ -31,20 +29,16 @@ impl Server {
     /// # Errors
     /// Where the system has no random numbers.
     pub fn new(names: Names) -> Result<Self, getrandom::Error> {
-        let metrics = Arc::<Metrics>::default();
-        let forward = Settings { upstreams: Upstreams::Servers(Vec::new()), ..Settings::default() };
-        let responder = Responder::new(&names.read());
-        let handler = Handler {
-            names,
-            forwarder: Forwarder::new(forward, CLIENT, Arc::clone(&metrics)),
-            recursion_subnets: Vec::new(),
-            host_networks: None,
-            limiter: None,
-            options: Options { cookies: Cookies::random()?, nsid: None },
-            rotation: Rotation::default(),
-            metrics,
-            log: QueryLog::default(),
+        let forward =
+            ForwardSettings { upstreams: Upstreams::Servers(Vec::new()), ..ForwardSettings::default() };
+        let settings = Settings {
+            recursion: Vec::new().into(),
+            forward,
+            responses_per_second: None,
+            ..Settings::default()
         };
+        let responder = Responder::new(&names.read());
+        let handler = Handler::new(settings, CLIENT, names, Arc::default(), QueryLog::default())?;
         Ok(Self { handler, responder })
     }
 

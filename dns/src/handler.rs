@@ -10,32 +10,30 @@ use hickory_proto::op::{LowerQuery, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, LowerName, Record, RecordType};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
-use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::answer::Answer;
 use crate::client::Client;
+use crate::cookies::Cookies;
 use crate::edns::{Options, cookie};
 use crate::forward::Forwarder;
-use crate::host_networks::HostNetworks;
 use crate::metrics::{Metrics, rcode_name};
 use crate::query_log::{How, QueryEntry, QueryLog, Transport};
 use crate::rate_limit::{RateLimiter, Verdict};
+use crate::recursion::Recursion;
 use crate::reply::Reply;
+use crate::server::Settings;
 use crate::table::Names;
 
 /// Answers from the table of names, or asks the upstreams for clients that may.
 pub(crate) struct Handler {
     pub(crate) names: Names,
-    pub(crate) forwarder: Forwarder,
-    /// The clients that may ask for names of others.
-    pub(crate) recursion_subnets: Vec<IpNet>,
-    /// In which networks there are more of them.
-    pub(crate) host_networks: Option<HostNetworks>,
+    forwarder: Forwarder,
+    recursion: Recursion,
     /// For all other clients.
-    pub(crate) limiter: Option<RateLimiter>,
+    limiter: Option<RateLimiter>,
     pub(crate) options: Options,
-    pub(crate) rotation: Rotation,
+    rotation: Rotation,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: QueryLog,
 }
@@ -56,11 +54,31 @@ pub(crate) struct Forward {
 }
 
 impl Handler {
+    /// For a server at the address `own`.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers.
+    pub(crate) fn new(
+        settings: Settings,
+        own: SocketAddr,
+        names: Names,
+        metrics: Arc<Metrics>,
+        log: QueryLog,
+    ) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            names,
+            forwarder: Forwarder::new(settings.forward, own, Arc::clone(&metrics)),
+            recursion: settings.recursion,
+            limiter: settings.responses_per_second.map(RateLimiter::new),
+            options: Options { cookies: Cookies::random()?, nsid: settings.nsid },
+            rotation: Rotation::default(),
+            metrics,
+            log,
+        })
+    }
+
     pub(crate) fn client(&self, source: SocketAddr) -> Client {
-        let client = Client::at(source, &self.recursion_subnets);
-        let is_beside =
-            || self.host_networks.as_ref().is_some_and(|networks| networks.contains(client.address));
-        Client { may_recurse: client.may_recurse || is_beside(), ..client }
+        Client::at(source, &self.recursion)
     }
 
     /// What becomes of a response over UDP to this client.

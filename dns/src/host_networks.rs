@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use ipnet::{IpNet, ip_mask_to_prefix};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::SockaddrStorage;
 use tracing::warn;
+
+use crate::address::socket_address;
 
 /// For how long it is believed which networks there are. Those of containers come and go.
 const MAX_AGE: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const MAX_AGE: Duration = Duration::from_secs(5);
 /// The networks of this host's interfaces, but for loopback ones and links to one other host. They are read again from
 /// time to time. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct HostNetworks {
+pub(crate) struct HostNetworks {
     known: Arc<RwLock<Known>>,
 }
 
@@ -28,8 +29,7 @@ struct Known {
 
 impl HostNetworks {
     /// The networks as they are now, or were a few seconds ago; sorted, each once.
-    #[must_use]
-    pub fn subnets(&self) -> Vec<IpNet> {
+    pub(crate) fn subnets(&self) -> Vec<IpNet> {
         self.fresh(Instant::now(), read).subnets.clone()
     }
 
@@ -72,17 +72,12 @@ fn read() -> nix::Result<Vec<IpNet>> {
 }
 
 fn subnet(interface: &InterfaceAddress) -> Option<IpNet> {
-    let address = ip(interface.address.as_ref()?)?;
-    let prefix = ip_mask_to_prefix(ip(interface.netmask.as_ref()?)?).ok()?;
+    let address = socket_address(interface.address.as_ref()?)?.ip();
+    let prefix = ip_mask_to_prefix(socket_address(interface.netmask.as_ref()?)?.ip()).ok()?;
     let is_beside = !address.is_loopback() && !interface.flags.contains(InterfaceFlags::IFF_POINTOPOINT);
     let subnet = IpNet::new(address, prefix).ok()?.trunc();
     // A network of everybody is nobody's neighbourhood.
     (is_beside && prefix > 0).then_some(subnet)
-}
-
-fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
-    v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
 }
 
 #[cfg(test)]
@@ -90,6 +85,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use nix::errno::Errno;
+    use nix::sys::socket::SockaddrStorage;
 
     use super::*;
 

@@ -1,13 +1,11 @@
 //! The life of the server on its sockets.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
@@ -16,14 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::cookies::Cookies;
-use crate::edns::Options;
-use crate::forward::{self, Forwarder};
-use crate::handler::{Handler, Rotation};
-use crate::host_networks::HostNetworks;
+use crate::forward;
+use crate::handler::Handler;
 use crate::metrics::Metrics;
 use crate::query_log::QueryLog;
-use crate::rate_limit::RateLimiter;
+use crate::recursion::Recursion;
 use crate::shares::Shares;
 use crate::sockets::Bound;
 use crate::table::Names;
@@ -34,9 +29,7 @@ use crate::udp::{MAX_FORWARDED, Shared, Worker};
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The clients that may ask for names of others; everyone else gets REFUSED for them.
-    pub recursion_subnets: Vec<IpNet>,
-    /// Further such clients: those in the networks of this host.
-    pub host_networks: Option<HostNetworks>,
+    pub recursion: Recursion,
     /// How those are resolved.
     pub forward: forward::Settings,
     /// Responses over UDP in a second for each network (/24 of IPv4, /56 of IPv6) of clients that may not ask for names
@@ -67,8 +60,7 @@ pub enum ServeError {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            recursion_subnets: loopback_subnets(),
-            host_networks: None,
+            recursion: Recursion::default(),
             forward: forward::Settings::default(),
             responses_per_second: NonZeroU32::new(200),
             nsid: None,
@@ -76,13 +68,6 @@ impl Default for Settings {
             drain: Duration::from_secs(5),
         }
     }
-}
-
-/// The subnets of loopback addresses.
-#[must_use]
-pub fn loopback_subnets() -> Vec<IpNet> {
-    let subnet = |ip, bits| IpNet::new_assert(ip, bits);
-    vec![subnet(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), subnet(IpAddr::V6(Ipv6Addr::LOCALHOST), 128)]
 }
 
 impl Bound {
@@ -99,18 +84,9 @@ impl Bound {
         queries: QueryLog,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
-        let cookies = Cookies::random().map_err(ServeError::Random)?;
-        let handler = Arc::new(Handler {
-            names,
-            forwarder: Forwarder::new(settings.forward, self.local_addr(), Arc::clone(&metrics)),
-            recursion_subnets: settings.recursion_subnets,
-            host_networks: settings.host_networks,
-            limiter: settings.responses_per_second.map(RateLimiter::new),
-            options: Options { cookies, nsid: settings.nsid },
-            rotation: Rotation::default(),
-            metrics,
-            log: queries,
-        });
+        let (idle, drain) = (settings.tcp_idle, settings.drain);
+        let handler = Handler::new(settings, self.local_addr(), names, metrics, queries);
+        let handler = Arc::new(handler.map_err(ServeError::Random)?);
         let (busy, end, stop) = (TaskTracker::new(), CancellationToken::new(), StopOnDrop::default());
         let _end_on_drop = end.clone().drop_guard();
         let shared = Shared {
@@ -128,7 +104,7 @@ impl Bound {
         }
         self.tcp.set_nonblocking(true).map_err(ServeError::Sockets)?;
         let listener = TcpListener::from_std(self.tcp).map_err(ServeError::Sockets)?;
-        let acceptor = Acceptor { handler, idle: settings.tcp_idle, busy: busy.clone(), end: end.clone() };
+        let acceptor = Acceptor { handler, idle, busy: busy.clone(), end: end.clone() };
         parts.spawn(Arc::new(acceptor).run(listener));
 
         tokio::select! {
@@ -136,7 +112,7 @@ impl Bound {
             () = shutdown.cancelled() => {}
         }
         busy.close();
-        if timeout(settings.drain, busy.wait()).await.is_err() {
+        if timeout(drain, busy.wait()).await.is_err() {
             debug!(queries = busy.len(), "DNS queries were not finished in time");
         }
         end.cancel();

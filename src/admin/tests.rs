@@ -58,8 +58,7 @@ impl Interface {
             complaints: Complaints::default(),
             dns: DnsObserver {
                 address: dns,
-                recursion_subnets: dns::loopback_subnets(),
-                host_networks: None,
+                recursion: dns::Recursion::default(),
                 is_protected: false,
                 names: dns::Names::new(&dns::ZoneSettings {
                     domain: domain.clone(),

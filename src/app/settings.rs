@@ -86,8 +86,7 @@ pub(super) fn zone_settings(config: &Config) -> dns::ZoneSettings {
 pub(super) fn dns_settings(config: &Config) -> dns::Settings {
     let Dns { upstreams, recursion, responses_per_second, stale, rebinding, .. } = &config.dns;
     dns::Settings {
-        recursion_subnets: recursion.clone().unwrap_or_else(dns::loopback_subnets),
-        host_networks: recursion.is_none().then(dns::HostNetworks::default),
+        recursion: recursion.clone().map_or_else(dns::Recursion::with_host_networks, Into::into),
         forward: dns::ForwardSettings {
             upstreams: if upstreams.is_empty() {
                 dns::Upstreams::System

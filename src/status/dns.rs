@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -62,10 +61,8 @@ pub struct UpstreamStatus {
 #[derive(Clone)]
 pub(crate) struct DnsObserver {
     pub(crate) address: SocketAddr,
-    /// The clients for which names of others are looked up, whatever networks this host is in.
-    pub(crate) recursion_subnets: Vec<IpNet>,
-    /// Further such clients.
-    pub(crate) host_networks: Option<::dns::HostNetworks>,
+    /// The clients for which names of others are looked up.
+    pub(crate) recursion: ::dns::Recursion,
     /// Whether private addresses are taken out of the answers.
     pub(crate) is_protected: bool,
     pub(crate) names: ::dns::Names,
@@ -88,18 +85,12 @@ impl DnsObserver {
         }
     }
 
-    /// The clients for which names of others are looked up at this moment.
-    pub(super) fn recursion(&self) -> Vec<IpNet> {
-        let of_host = self.host_networks.iter().flat_map(::dns::HostNetworks::subnets);
-        self.recursion_subnets.iter().copied().chain(of_host).collect()
-    }
-
     /// What becomes of names of others.
     pub(super) fn forwarding(&self) -> Forwarding {
         let upstreams = self.metrics.upstreams();
         Forwarding {
             upstreams: upstreams.iter().map(upstream).map(|known| (known.address, known.answers)).collect(),
-            clients: self.recursion().iter().map(ToString::to_string).collect(),
+            clients: self.recursion.subnets().iter().map(ToString::to_string).collect(),
             is_protected: self.is_protected,
         }
     }

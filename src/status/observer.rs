@@ -85,7 +85,7 @@ impl Observer {
         let state = explain::owner(&found, &snapshot.domain).and_then(|owner| self.names.of(&owner));
         let forwarding = self.dns.forwarding();
         let server = reachable(self.dns.address);
-        let may_ask = self.dns.recursion().iter().any(|subnet| subnet.contains(&server.ip()));
+        let may_ask = self.dns.recursion.allows(server.ip());
         let leads_to_others = matches!(found.kind, NameKind::NotOurs | NameKind::Alias);
         let response =
             if leads_to_others && may_ask { Some(lookup::addresses(server, name).await) } else { None };

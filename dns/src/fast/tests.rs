@@ -12,12 +12,12 @@ use proptest::sample::{Index, select};
 
 use super::*;
 use crate::client::Client;
-use crate::cookies::Cookies;
-use crate::edns::Options;
-use crate::forward::{self, Forwarder};
-use crate::handler::{Handler, Outcome, Rotation};
+use crate::forward;
+use crate::handler::{Handler, Outcome};
 use crate::intake::{Received, read};
+use crate::query_log::QueryLog;
 use crate::reply::MAX_UDP_PAYLOAD;
+use crate::server::Settings;
 use crate::table::{NameChange, Names};
 use crate::testing::service;
 use crate::zone::{DEFAULT_TTL, ZoneSettings};
@@ -57,17 +57,9 @@ fn handler(names: &Names) -> Handler {
         upstreams: forward::Upstreams::Servers(Vec::new()),
         ..forward::Settings::default()
     };
-    Handler {
-        names: names.clone(),
-        forwarder: Forwarder::new(forward, own, Arc::default()),
-        recursion_subnets: Vec::new(),
-        host_networks: None,
-        limiter: None,
-        options: Options { cookies: Cookies::random().unwrap(), nsid: None },
-        rotation: Rotation::default(),
-        metrics: Arc::default(),
-        log: crate::query_log::QueryLog::default(),
-    }
+    let settings =
+        Settings { recursion: Vec::new().into(), forward, responses_per_second: None, ..Settings::default() };
+    Handler::new(settings, own, names.clone(), Arc::default(), QueryLog::default()).unwrap()
 }
 
 fn fast(names: &Names, packet: &[u8], may_recurse: bool) -> Option<Vec<u8>> {

@@ -66,7 +66,7 @@ async fn names_of_special_use_are_never_forwarded() {
 async fn clients_outside_of_the_subnets_are_refused_and_nothing_is_asked_for_them() {
     let fake = Fake::with_address(60, "198.51.100.1").await;
     let settings = Settings {
-        recursion_subnets: vec!["192.0.2.0/24".parse().unwrap()],
+        recursion: vec!["192.0.2.0/24".parse().unwrap()].into(),
         ..forwarding_to(&[fake.address])
     };
     let front = Server::start(domain("alice", &[]), settings).await;

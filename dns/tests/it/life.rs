@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use networkmesh_dns::{BindError, HostNetworks, Settings, bind};
+use networkmesh_dns::{BindError, Recursion, Settings, bind};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
@@ -71,9 +71,9 @@ async fn a_server_on_all_addresses_answers_over_both_families() {
 #[tokio::test]
 async fn clients_in_networks_of_this_host_may_ask_for_names_of_others_where_that_is_set() {
     let here = own_address();
-    for (host_networks, may_ask) in [(None, false), (Some(HostNetworks::default()), true)] {
+    for (recursion, may_ask) in [(Recursion::default(), false), (Recursion::with_host_networks(), true)] {
         let bound = bind(SocketAddr::new(here, 0), ONE).unwrap();
-        let settings = Settings { host_networks, ..alone() };
+        let settings = Settings { recursion, ..alone() };
         let server = Server::serve(bound, domain("alice", &[]), settings);
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let reply = exchange_tcp(&mut stream, &query("www.example.", RecordType::A)).await;

@@ -82,7 +82,7 @@ async fn clients_that_may_recurse_and_ask_learn_which_server_it_is() {
     let silent = exchange_udp(server.address, &with_cookie(plain, &COOKIE)).await;
     assert_eq!(option(&silent, EdnsCode::NSID), None);
 
-    let for_strangers = alice(Settings { recursion_subnets: Vec::new(), ..settings }).await;
+    let for_strangers = alice(Settings { recursion: Vec::new().into(), ..settings }).await;
     let reply = exchange_udp(for_strangers.address, &asks).await;
     assert_eq!(addresses(&reply), ["192.0.2.1"]);
     assert_eq!(option(&reply, EdnsCode::NSID), None);

@@ -196,7 +196,7 @@ async fn malformed_packets_do_no_harm() {
 
 #[tokio::test]
 async fn everyone_may_ask_for_names_of_the_domain() {
-    let settings = Settings { recursion_subnets: Vec::new(), ..alone() };
+    let settings = Settings { recursion: Vec::new().into(), ..alone() };
     let server = Server::start(domain("alice", &[("web", &["192.0.2.1"])]), settings).await;
     let reply = ask(server.address, "web.alice.svc.", RecordType::A).await;
     assert_eq!(addresses(&reply), ["192.0.2.1"]);
@@ -357,7 +357,7 @@ async fn alias_of_an_upstreams_host(recursion: bool) -> Server {
     .await;
     let mut settings = forwarding_to(&[upstream]);
     if !recursion {
-        settings.recursion_subnets.clear();
+        settings.recursion = Vec::new().into();
     }
     Server::start(with_ports_and_aliases(&[("db", "db.example.com")]), settings).await
 }

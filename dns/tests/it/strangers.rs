@@ -20,7 +20,7 @@ const KNOWN: &str = "127.0.0.2:0";
 
 async fn alice(responses_per_second: u32) -> Server {
     let settings = Settings {
-        recursion_subnets: vec!["127.0.0.2/32".parse().unwrap()],
+        recursion: vec!["127.0.0.2/32".parse().unwrap()].into(),
         responses_per_second: NonZeroU32::new(responses_per_second),
         // Connections stay while many more are made.
         tcp_idle: Duration::from_secs(600),
