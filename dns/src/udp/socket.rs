@@ -1,7 +1,7 @@
 //! UDP sockets that take many packets at a time, and answer from the address that was asked.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use nix::sys::socket::{
     setsockopt,
 };
 
+use crate::address::socket_address;
 use crate::intake::MAX_REQUEST;
 
 /// A socket that blocks, but not for long.
@@ -115,12 +116,10 @@ fn new_headers() -> Headers {
 
 impl Peer {
     fn of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Self> {
-        let address = message.address?;
-        let v4 = || address.as_sockaddr_in().map(|address| SocketAddrV4::from(*address).into());
-        let v6 = || address.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into());
+        let address = socket_address(&message.address?)?;
         let asked =
             message.cmsgs().ok().and_then(|mut told| told.find_map(|message| Asked::from_control(&message)));
-        Some(Self { address: v4().or_else(v6)?, asked })
+        Some(Self { address, asked })
     }
 }
 
