@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::api::{ClusterDomainRouteStatus, Condition, ConditionStatus};
 use serde_json::{Value, json};
 
-use super::objects::{at, domain, gateway, key_of, parse, place_of};
+use super::objects::{at, cluster_route, domain, gateway, key_of, parse, place_of};
 use crate::action::Action;
 use crate::cluster_route::owner_of;
 use crate::reconcile::reconcile;
@@ -41,6 +41,14 @@ impl Cluster {
         for name in ["alice", "bob"] {
             cluster.put(Kind::Gateway, gateway(name, "gw-1", 5));
         }
+        cluster
+    }
+
+    /// The same with a route from alice to bob, which is made on both sides.
+    pub(super) fn with_route() -> Self {
+        let mut cluster = Self::of_alice_and_bob();
+        cluster.put(Kind::ClusterDomainRoute, cluster_route("alice", "bob"));
+        cluster.settle();
         cluster
     }
 

@@ -78,9 +78,7 @@ fn a_partner_that_calls_needs_no_endpoint() {
 
 #[test]
 fn a_route_follows_its_cluster_route_and_whatever_others_change_is_put_back() {
-    let mut cluster = Cluster::of_alice_and_bob();
-    cluster.put(Kind::ClusterDomainRoute, cluster_route("alice", "bob"));
-    cluster.settle();
+    let mut cluster = Cluster::with_route();
     let good = cluster.object(Kind::DomainRoute, "bob", "alice-bob")["spec"].clone();
     for (pointer, value) in [
         ("/spec/endpoint/host", json!("elsewhere.example")),
@@ -112,9 +110,7 @@ fn a_route_follows_its_cluster_route_and_whatever_others_change_is_put_back() {
 
 #[test]
 fn keys_follow_the_certificate_and_outlive_it_but_what_the_cluster_route_says_counts_first() {
-    let mut cluster = Cluster::of_alice_and_bob();
-    cluster.put(Kind::ClusterDomainRoute, cluster_route("alice", "bob"));
-    cluster.settle();
+    let mut cluster = Cluster::with_route();
     let source_key = |cluster: &Cluster| {
         let route = &cluster.world.routes[&Place::new("bob", "alice-bob")];
         route.spec.token_config.as_ref().unwrap().source_public_key.clone()
@@ -219,9 +215,7 @@ fn routes_are_deleted_with_their_cluster_route_or_when_it_no_longer_leads_there(
 
 #[test]
 fn an_invalid_cluster_route_is_told_by_field_and_its_last_good_routes_stay() {
-    let mut cluster = Cluster::of_alice_and_bob();
-    cluster.put(Kind::ClusterDomainRoute, cluster_route("alice", "bob"));
-    cluster.settle();
+    let mut cluster = Cluster::with_route();
     let good = cluster.object(Kind::DomainRoute, "alice", "alice-bob")["spec"].clone();
     cluster.change(Kind::ClusterDomainRoute, "", "alice-bob", "/spec/endpoint/host", json!("http://x"));
     let actions = cluster.settle();

@@ -74,9 +74,7 @@ fn a_token_of_the_destination_is_ready_when_all_its_live_gateways_have_it() {
 
 #[test]
 fn a_cluster_route_is_ready_when_both_sides_have_the_same_token() {
-    let mut cluster = Cluster::of_alice_and_bob();
-    cluster.put(Kind::ClusterDomainRoute, cluster_route("alice", "bob"));
-    cluster.settle();
+    let mut cluster = Cluster::with_route();
     let ready = |cluster: &Cluster| cluster.shows("alice-bob", "Ready");
     let negotiation = |cluster: &Cluster| {
         (cluster.shows("alice-bob", "Running").0, cluster.shows("alice-bob", "Pending").0)
